@@ -1,0 +1,119 @@
+"""Selected features, and only those, from the source to the output, tile by tile.
+
+This module covers: evaluating the features once more and handing rows to the writer in order.
+This module does *not* cover: files, atomicity and resume (writer).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from streamfeat.evaluate.program import Program
+from streamfeat.evaluate.recursion import Recursion
+from streamfeat.evaluate.scan import Scanner, Tile
+from streamfeat.materialise.writer import OutputWriter
+from streamfeat.plan.expr import Expr
+from streamfeat.sources.chunks import Chunk
+from streamfeat.sources.source import Source
+
+
+def output_schema(source: Source, keys: Sequence[str], features: Mapping[str, Expr]) -> pa.Schema:
+    """Key columns as they are in the source, then one float64 column per feature."""
+    schema = source.schema()
+    fields = [schema.field(name) for name in keys]
+    return pa.schema([*fields, *(pa.field(name, pa.float64()) for name in features)])
+
+
+@dataclass
+class NullCounts:
+    """Null values written per feature."""
+
+    names: tuple[str, ...]
+    counts: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.counts = np.zeros(len(self.names), dtype=np.int64)
+
+    def by_name(self) -> dict[str, int]:
+        return dict(zip(self.names, map(int, self.counts), strict=True))
+
+
+def write_features(
+    scanner: Scanner, features: Mapping[str, Expr], keys: Sequence[str], writer: OutputWriter
+) -> dict[str, int]:
+    """Write ``keys`` and ``features`` of every row from ``writer.resume_row`` on.
+
+    Returns
+    -------
+    dict
+        Nulls per feature in the rows written now.
+    """
+    program = Program(list(features.values()))
+    recursion = Recursion(program, state=writer.state)
+    nulls = NullCounts(tuple(features))
+    cursor = _Cursor(writer, scanner, recursion)
+
+    def work(tile: Tile) -> list[pa.Array]:
+        return [pa.array(row, from_pandas=True) for row in program.run(tile.frame)]
+
+    def absorb(columns: list[pa.Array]) -> None:
+        nulls.counts += [column.null_count for column in columns]
+        cursor.append(columns, keys, tuple(features))
+
+    scanner.run(
+        "write the features", program, work, absorb,
+        passthrough=keys, derive=cursor.begin, start_row=writer.resume_row, recursion=recursion,
+        after_chunk=cursor.end, rows=cursor.rows,
+    )  # fmt: skip
+    if cursor.next_row % writer.span_rows:
+        writer.finish_span(recursion.state)
+    return nulls.by_name()
+
+
+class _Cursor:
+    """Where the output stands: chunks end at span borders, rows meet their keys."""
+
+    def __init__(self, writer: OutputWriter, scanner: Scanner, recursion: Recursion) -> None:
+        self._writer = writer
+        self._scanner = scanner
+        self._recursion = recursion
+        self._keys: pa.Table | None = None
+        self._chunk_row = 0
+        self.next_row = writer.resume_row
+
+    def rows(self) -> int:
+        span = self._writer.span_rows
+        return min(self._scanner.rows(), span - self.next_row % span)
+
+    def begin(self, chunk: Chunk) -> dict[str, np.ndarray]:
+        self._keys = pa.Table.from_batches(chunk.keys) if chunk.keys else None
+        self._chunk_row = 0
+        return {}
+
+    def append(
+        self, columns: list[pa.Array], keys: Sequence[str], names: tuple[str, ...]
+    ) -> None:
+        n_rows = self._n_rows(columns)
+        arrays = list(columns)
+        if keys and self._keys is not None:
+            part = self._keys.slice(self._chunk_row, n_rows).combine_chunks()
+            arrays = [part.column(k).combine_chunks() for k in range(len(keys))] + arrays
+        self._chunk_row += n_rows
+        self._writer.append(pa.Table.from_arrays(arrays, names=[*keys, *names]))
+
+    def _n_rows(self, columns: list[pa.Array]) -> int:
+        if columns:
+            return len(columns[0])
+        assert self._keys is not None
+        from streamfeat.plan.execution import TILE_ROWS
+
+        return min(TILE_ROWS, self._keys.num_rows - self._chunk_row)
+
+    def end(self, chunk: Chunk) -> None:
+        self.next_row = chunk.start_row + chunk.n_rows
+        if self.next_row % self._writer.span_rows == 0:
+            self._writer.finish_span(self._recursion.state)
