@@ -1,0 +1,508 @@
+"""A run from source to result, in numbered steps.
+
+1. open the source, infer roles, say so (``_open``);
+2. refuse what cannot work: target, output, budget (``_prepare``);
+3. bring rows into canonical order (``_order``);
+4. search and choose (``_search``);
+5. write the chosen features (``_materialise``).
+This module does *not* cover: any of these in itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from streamfeat import __version__
+from streamfeat.errors import NoUsableColumnsError, RecipeError
+from streamfeat.evaluate.program import Program
+from streamfeat.evaluate.scan import Scanner
+from streamfeat.materialise.driver import output_schema, write_features
+from streamfeat.materialise.writer import ROW_GROUP_ROWS, OutputWriter, check_output
+from streamfeat.memory.models import AllocationPlan
+from streamfeat.pipeline.options import Options, resolve
+from streamfeat.pipeline.recipe import METADATA_KEY, Evidence, Feature, Recipe
+from streamfeat.pipeline.result import FeatureTable, Rejected, RunReport
+from streamfeat.pipeline.session import Session
+from streamfeat.pipeline.sizing import Shape, allocation
+from streamfeat.plan.candidates import Term
+from streamfeat.search.run import Found, Settings, count_candidates, grammar, search
+from streamfeat.search.target import Target, resolve_target, target_column
+from streamfeat.selection.selector import Selection
+from streamfeat.sources.opening import open_source
+from streamfeat.sources.order import order_source
+from streamfeat.sources.roles import Roles, infer_roles
+from streamfeat.sources.source import Source
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A source whose roles are known and whose plan fits the budget."""
+
+    source: Source
+    roles: Roles
+    target: Target
+    terms: tuple[Term, ...]
+    settings: Settings
+    plan: AllocationPlan
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What a run would do, before any work: roles, candidates, passes, memory."""
+
+    source: str
+    n_rows: int
+    roles: str
+    target: str
+    n_terms: int
+    n_candidates: int
+    passes: tuple[str, ...]
+    allocation: AllocationPlan
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as plain data."""
+        return {**self.__dict__, "allocation": self.allocation.to_dict()}
+
+    def __str__(self) -> str:
+        lines = [
+            f"source      {self.source}: {self.n_rows:,} rows",
+            f"roles       {self.roles}",
+            f"target      {self.target}",
+            f"candidates  {self.n_candidates:,} from {self.n_terms:,} terms",
+            "passes",
+            *(f"  {k}. {text}" for k, text in enumerate(self.passes, 1)),
+            "memory",
+            self.allocation.table(),
+        ]
+        return "\n".join(lines)
+
+
+def fit_transform(source: Any, keywords: Mapping[str, Any]) -> FeatureTable:
+    """Search, choose and write; see ``streamfeat.fit_transform``."""
+    options = resolve(keywords)
+    with Session(options) as session:
+        if options.output is not None:
+            check_output(Path(options.output), overwrite=options.overwrite)
+        opened = _open(source, session)
+        ordered = _order(opened, session)
+        path = _output_path(options, opened, ordered)
+        recipe, found = _search(opened, ordered, session, path)
+        return _materialise(recipe, found, opened, ordered, session, path)
+
+
+def fit(source: Any, keywords: Mapping[str, Any]) -> Recipe:
+    """Search and choose; see ``streamfeat.fit``."""
+    with Session(resolve(keywords)) as session:
+        opened = _open(source, session)
+        ordered = _order(opened, session)
+        found = _found(opened, ordered, session)
+        recipe = _recipe(found, opened)
+        return replace(recipe, report=_report(session, opened, found))
+
+
+def explain(source: Any, keywords: Mapping[str, Any]) -> RunPlan:
+    """What a run would do; see ``streamfeat.explain``."""
+    with Session(resolve(keywords)) as session:
+        opened = _open(source, session)
+        return RunPlan(
+            source=opened.source.name,
+            n_rows=opened.source.n_rows,
+            roles=opened.roles.announce(),
+            target=opened.target.text,
+            n_terms=len(opened.terms),
+            n_candidates=count_candidates(len(opened.terms), opened.settings.steps),
+            passes=_pass_names(opened.roles),
+            allocation=opened.plan,
+        )
+
+
+def _pass_names(roles: Roles) -> tuple[str, ...]:
+    order = ("check the order of rows; sort out of core if they are not in it",)
+    blocks = ("lay out the time blocks",)
+    return (
+        *(order if roles.time else ()),
+        "look at the target",
+        *(blocks if roles.time else ()),
+        "screen all pairs",
+        "fit the first beam",
+        "screen the residual",
+        "Grams of the finalists",
+        "write the features",
+    )
+
+
+def _open(source: Any, session: Session) -> Opened:
+    options = session.options
+    opened = open_source(source, spill=session.spill)
+    column = target_column(opened, options.target)
+    roles = infer_roles(opened, target_column=column, time=options.time, group=options.group)
+    roles = _included(opened, roles, options)
+    session.announce(f"{opened.name}: {opened.n_rows:,} rows; {roles.announce()}")
+    target = resolve_target(opened, roles, options.target)
+    settings = _settings(options)
+    terms = grammar(roles, settings)
+    n_candidates = count_candidates(len(terms), settings.steps)
+    session.announce(f"target {target.text}; {n_candidates:,} candidates from {len(terms)} terms")
+    shape = _shape(opened, [t.expr.lookback for t in terms], len(terms), options, session, target)
+    plan = allocation(shape, budget_bytes=session.budget.nbytes)
+    session.follow(plan)
+    return Opened(opened, roles, target, terms, settings, plan)
+
+
+def _included(source: Source, roles: Roles, options: Options) -> Roles:
+    for name in (*(options.include or ()), *(options.exclude or ())):
+        source.column(name)
+    kept = tuple(
+        name
+        for name in roles.numeric
+        if (options.include is None or name in options.include)
+        and name not in (options.exclude or ())
+    )
+    if not kept and roles.numeric:
+        raise NoUsableColumnsError(
+            "`include` and `exclude` leave no numeric column", hint="name at least one to keep"
+        )
+    return replace(roles, numeric=kept)
+
+
+def _settings(options: Options) -> Settings:
+    return Settings(
+        transformations=options.transformations,
+        windows=options.windows or (),
+        steps=options.steps,
+        beam=options.beam,
+        max_features=options.max_features,
+        min_features=options.min_features,
+        level=options.level,
+        seed=options.seed,
+        task=options.task,
+        max_candidates=options.max_candidates,
+    )
+
+
+def _shape(
+    source: Source,
+    lookbacks: list[int],
+    n_terms: int,
+    options: Options,
+    session: Session,
+    target: Target | None,
+) -> Shape:
+    numbers = sum(c.role_type in ("number", "timestamp") for c in source.columns)
+    return Shape(
+        n_columns=numbers,
+        n_terms=n_terms,
+        n_finalists=options.beam + min(numbers, 100),
+        n_outputs=target.n_outputs if target else 1,
+        n_written=options.max_features + (numbers if options.originals else 0),
+        lookback=max(lookbacks, default=0),
+        threads=session.threads,
+        row_group_rows=ROW_GROUP_ROWS,
+        key_bytes_per_row=source.nbytes_per_row,
+    )
+
+
+def _order(opened: Opened, session: Session) -> Source:
+    return order_source(
+        opened.source,
+        opened.roles,
+        spill=session.spill,
+        memory_bytes=session.budget.nbytes - opened.plan.baseline_bytes,
+        threads=session.threads,
+        sort=session.options.sort,
+        announce=session.announce,
+    )
+
+
+def _scanner(source: Source, roles: Roles, session: Session) -> Scanner:
+    return Scanner(
+        source=source,
+        group=roles.group if roles.ordered else None,
+        rows=session.rows,
+        threads=session.threads,
+        events=session.events,
+    )
+
+
+def _found(opened: Opened, ordered: Source, session: Session) -> Found:
+    scanner = _scanner(ordered, opened.roles, session)
+    return search(scanner, opened.roles, opened.target, opened.terms, opened.settings)
+
+
+def _search(
+    opened: Opened, ordered: Source, session: Session, path: Path
+) -> tuple[Recipe, Found | None]:
+    """The recipe: of an interrupted run on the same source and options, or a new one."""
+    note = _SearchNote(path, _search_key(opened, session.options))
+    if (earlier := note.read()) is not None:
+        session.announce("the search was finished by an earlier run; going on from there")
+        return earlier, None
+    found = _found(opened, ordered, session)
+    recipe = _recipe(found, opened, short=session.options.names == "short")
+    note.write(recipe)
+    return recipe, found
+
+
+def _search_key(opened: Opened, options: Options) -> str:
+    """What the search depends on: rows and options, never memory or threads."""
+    chosen = {
+        name: str(getattr(options, name))
+        for name in (
+            "target", "time", "group", "task", "steps", "beam", "max_features", "min_features",
+            "level", "transformations", "windows", "include", "exclude", "names", "seed",
+        )
+    }  # fmt: skip
+    text = json.dumps([__version__, opened.source.fingerprint(), chosen], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class _SearchNote:
+    """The finished search's recipe beside the output, until the output is whole."""
+
+    def __init__(self, path: Path, key: str) -> None:
+        self._file = path.with_name(f".{path.name}.streamfeat-search.json")
+        self._key = key
+
+    def read(self) -> Recipe | None:
+        try:
+            data = json.loads(self._file.read_text(encoding="utf-8"))
+            return Recipe.from_json(data["recipe"]) if data["key"] == self._key else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, recipe: Recipe) -> None:
+        partial = self._file.with_suffix(".partial")
+        text = json.dumps({"key": self._key, "recipe": recipe.to_json()})
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, self._file)
+
+    def remove(self) -> None:
+        self._file.unlink(missing_ok=True)
+
+
+def _recipe(found: Found, opened: Opened, *, short: bool = False) -> Recipe:
+    selection, roles = found.selection, opened.roles
+    features = tuple(
+        Feature(
+            name=f"f{k:03d}" if short else chosen.name,
+            formula=chosen.name,
+            score=float(chosen.gain),
+            evidence=Evidence(
+                gain=float(chosen.gain),
+                t_statistic=float(chosen.t_statistic),
+                p_value=float(chosen.p_value),
+                stability=float(chosen.stability),
+                marginal_r2=float(chosen.marginal_r2),
+                significant=bool(chosen.significant),
+            ),
+        )
+        for k, chosen in enumerate(selection.selected, 1)
+    )
+    names = sorted({name for feature in features for name in feature.expr.inputs})
+    return Recipe(
+        features=features,
+        inputs={name: opened.source.column(name).role_type for name in names},
+        group=roles.group,
+        time=roles.time,
+        target=found.target.text,
+        task=found.target.task,
+        score=_float(selection.score),
+        score_interval=_interval(selection),
+        baseline_score=_float(selection.baseline_score),
+        level=opened.settings.level,
+    )
+
+
+def _float(value: float | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _interval(selection: Selection) -> tuple[float, float] | None:
+    pair = selection.score_interval
+    return None if pair is None else (float(pair[0]), float(pair[1]))
+
+
+def _output_path(options: Options, opened: Opened, ordered: Source) -> Path:
+    if options.output is not None:
+        return Path(options.output)
+    return _cached(_search_key(opened, options))
+
+
+def _cached(key: str) -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    directory = Path(base) / "streamfeat" / "outputs"
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return directory / f"{key[:32]}.parquet"
+
+
+def _written_keys(source: Source, keys: Sequence[str], target: str | None) -> list[str]:
+    names = {column.name for column in source.columns}
+    return [name for name in dict.fromkeys((*keys, target)) if name in names]  # type: ignore[misc]
+
+
+def _materialise(
+    recipe: Recipe,
+    found: Found | None,
+    opened: Opened,
+    ordered: Source,
+    session: Session,
+    path: Path,
+) -> FeatureTable:
+    keys = _written_keys(ordered, recipe.keys, recipe.target)
+    scanner = _scanner(ordered, opened.roles, session)
+    nulls, resumed = _write(recipe, keys, scanner, opened.source, session, path)
+    _SearchNote(path, "").remove()
+    report = replace(
+        _report(session, opened, found, recipe), nulls=nulls, resumed_row=resumed
+    )
+    return FeatureTable(path, replace(recipe, report=report), report)
+
+
+def _write(
+    recipe: Recipe,
+    keys: list[str],
+    scanner: Scanner,
+    original: Source,
+    session: Session,
+    path: Path,
+) -> tuple[dict[str, int], int]:
+    options = session.options
+    exprs = dict(recipe.exprs)
+    taken = {*keys, *exprs}
+    kept = [c.name for c in original.columns if options.originals and c.name not in taken]
+    columns = [*keys, *kept]
+    text = recipe.to_json()
+    run_key = hashlib.sha256(
+        json.dumps([original.fingerprint(), text, columns, __version__]).encode()
+    ).hexdigest()
+    with OutputWriter(
+        path,
+        schema=output_schema(scanner.source, columns, exprs),
+        run_key=run_key,
+        metadata={METADATA_KEY: text},
+        overwrite=options.overwrite or options.output is None,
+        directory=options.directory,
+    ) as writer:
+        resumed = writer.resume_row
+        if resumed:
+            session.announce(f"rows up to {resumed:,} were written by an earlier run")
+        nulls = write_features(scanner, exprs, columns, writer)
+        writer.commit()
+    return nulls, resumed
+
+
+def _report(
+    session: Session, opened: Opened, found: Found | None, recipe: Recipe | None = None
+) -> RunReport:
+    report = RunReport(
+        source=opened.source.name,
+        roles=opened.roles.announce(),
+        n_rows=opened.source.n_rows,
+        seconds=session.seconds,
+        peak_bytes=session.peak_bytes,
+        budget_bytes=session.budget.nbytes,
+        budget_origin=session.budget.origin,
+        threads=session.threads,
+        allocation=opened.plan,
+        passes=tuple(session.passes),
+        n_resizes=len(session.resizes),
+        target=opened.target.text,
+        level=opened.settings.level,
+    )
+    if found is None:
+        return replace(report, score=recipe.score, score_interval=recipe.score_interval) if recipe else report
+    selection = found.selection
+    return replace(
+        report,
+        task=found.target.task,
+        n_terms=found.n_terms,
+        n_candidates=found.n_candidates,
+        n_finalists=len(found.finalists),
+        dropped_terms=found.n_dropped_terms,
+        n_rows_search=selection.n_rows_search,
+        n_rows_confirm=selection.n_rows_confirm,
+        n_rows_final=selection.n_rows_final,
+        score=_float(selection.score),
+        score_interval=_interval(selection),
+        baseline_score=_float(selection.baseline_score),
+        model_p_value=_float(selection.model_p_value),
+        rejected=tuple(
+            Rejected(r.name, r.reason, float(r.gain)) for r in selection.rejected[:20]
+        ),
+    )
+
+
+def transform(
+    recipe: Recipe, source: Any, keywords: Mapping[str, Any], *, carry: Sequence[str] = ()
+) -> FeatureTable:
+    """Compute a recipe's features on new data; see ``Recipe.transform``.
+
+    ``carry`` names columns to be written besides the keys.
+    """
+    options = resolve(keywords)
+    with Session(options) as session:
+        if options.output is not None:
+            check_output(Path(options.output), overwrite=options.overwrite)
+        opened = open_source(source, spill=session.spill)
+        _check_inputs(recipe, opened)
+        roles = infer_roles(opened, target_column=None, time=recipe.time, group=recipe.group)
+        program = Program(list(recipe.exprs.values()))
+        shape = _shape(opened, [program.lookback], 0, options, session, None)
+        plan = allocation(
+            replace(shape, n_finalists=0, n_written=len(program)),
+            budget_bytes=session.budget.nbytes,
+        )
+        session.follow(plan)
+        ordered = order_source(
+            opened,
+            roles,
+            spill=session.spill,
+            memory_bytes=session.budget.nbytes - plan.baseline_bytes,
+            threads=session.threads,
+            sort=options.sort,
+            announce=session.announce,
+        )
+        key = hashlib.sha256((opened.fingerprint() + recipe.to_json()).encode()).hexdigest()
+        path = Path(options.output) if options.output is not None else _cached(key)
+        keys = _written_keys(ordered, (*recipe.keys, *carry), recipe.target)
+        scanner = _scanner(ordered, roles, session)
+        nulls, resumed = _write(recipe, keys, scanner, opened, session, path)
+        report = RunReport(
+            source=opened.name,
+            roles=roles.announce(),
+            n_rows=opened.n_rows,
+            seconds=session.seconds,
+            peak_bytes=session.peak_bytes,
+            budget_bytes=session.budget.nbytes,
+            budget_origin=session.budget.origin,
+            threads=session.threads,
+            allocation=plan,
+            passes=tuple(session.passes),
+            n_resizes=len(session.resizes),
+            nulls=nulls,
+            resumed_row=resumed,
+        )
+        return FeatureTable(path, recipe, report)
+
+
+def _check_inputs(recipe: Recipe, source: Source) -> None:
+    kinds = {column.name: column.role_type for column in source.columns}
+    for name in (*recipe.keys, *recipe.inputs):
+        if name not in kinds:
+            raise RecipeError(
+                f"{source.name} has no column {name!r}, which the recipe needs",
+                hint="rename the column, or fit again",
+            )
+    for name, kind in recipe.inputs.items():
+        if kinds[name] != kind:
+            raise RecipeError(
+                f"column {name!r} of {source.name} is {kinds[name]}; the recipe was made with "
+                f"{kind}",
+                hint="convert the column, or fit again",
+            )
