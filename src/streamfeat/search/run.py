@@ -162,7 +162,6 @@ def _choose(
     grams = gram_pass(scanner, "Grams of the finalists", standard, labels, n_blocks=N_BLOCKS)
     return select(
         grams,
-        labels.folds,
         names=[str(expr) for expr in finalists],
         costs=[float(expr.n_nodes) for expr in finalists],
         baseline=[k for k, expr in enumerate(finalists) if isinstance(expr, Column)],
@@ -170,5 +169,4 @@ def _choose(
         max_features=settings.max_features,
         min_features=settings.min_features,
         level=settings.level,
-        task=labels.target.task or "regression",
     )

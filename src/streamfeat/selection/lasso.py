@@ -1,0 +1,196 @@
+"""The lasso path and ridge from a Gram.
+
+This module covers: the exact piecewise-linear path by homotopy, its value at any penalty, ridge.
+This module does *not* cover: which penalty to take (selector).
+
+The path is LARS with the lasso's drops (Efron, Hastie, Johnstone and Tibshirani 2004), on
+correlations: as the penalty falls, the coefficients of the active columns move along the direction
+that keeps their correlations with the residual equal, until a column joins or leaves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamfeat.selection.gram import Gram
+from streamfeat.selection.moments import Array
+
+_LEAST_PIVOT = 1e-8
+"""A column that the active ones explain to this share is left out: the system would be singular."""
+
+
+@dataclass(frozen=True, eq=False)
+class Standardised:
+    """Columns and one output as correlations; ``scale`` 0 marks a constant column."""
+
+    correlation: Array
+    with_output: Array
+    means: Array
+    scale: Array
+    output_mean: float
+    output_scale: float
+
+    def raw(self, coefficients: Array) -> tuple[float, Array]:
+        """Intercept and coefficients in the Gram's own units."""
+        safe = np.where(self.scale > 0, self.scale, 1.0)
+        slopes = np.where(self.scale > 0, coefficients * self.output_scale / safe, 0.0)
+        return self.output_mean - float(slopes @ self.means), slopes
+
+
+def standardise(gram: Gram, n_features: int, output: int) -> Standardised:
+    """The first ``n_features`` columns and column ``output`` of a Gram, standardised."""
+    covariance = gram.covariance
+    variance = np.diag(covariance)
+    moving = variance > 1e-12 * np.maximum(np.diag(gram.products)[1:] / gram.n, 1e-300)
+    scale = np.where(moving, np.sqrt(np.where(moving, variance, 1.0)), 0.0)
+    inverse = np.where(moving, 1.0 / np.where(moving, scale, 1.0), 0.0)
+    correlation = covariance * np.outer(inverse, inverse)
+    return Standardised(
+        correlation[:n_features, :n_features],
+        correlation[:n_features, output],
+        gram.means[:n_features],
+        scale[:n_features],
+        float(gram.means[output]),
+        float(scale[output]),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """Knots of the path: penalties falling, and the coefficients at each, shape (knots, K)."""
+
+    penalties: Array
+    coefficients: Array
+
+    def at(self, penalty: float) -> Array:
+        """Coefficients at a penalty, by the line between its knots; ends are held."""
+        if penalty >= self.penalties[0]:
+            return self.coefficients[0]
+        if penalty <= self.penalties[-1]:
+            return self.coefficients[-1]
+        k = int(np.searchsorted(-self.penalties, -penalty, side="left"))
+        high, low = self.penalties[k - 1], self.penalties[k]
+        share = (high - penalty) / (high - low)
+        return (1 - share) * self.coefficients[k - 1] + share * self.coefficients[k]
+
+    def order(self) -> list[int]:
+        """Columns by when they join."""
+        joined: dict[int, None] = {}
+        for row in self.coefficients:
+            joined.update(dict.fromkeys(map(int, np.flatnonzero(row))))
+        return list(joined)
+
+
+def lasso_path(
+    correlation: Array, with_output: Array, *, most_active: int, least_share: float = 1e-3
+) -> Path:
+    """The lasso path for ``1/2 β'Rβ - c'β + penalty · |β|₁``.
+
+    Parameters
+    ----------
+    correlation, with_output
+        R, shape (K, K), and c, shape (K,).
+    most_active
+        The path ends before more columns are active.
+    least_share
+        The path ends at this share of its first penalty.
+
+    Examples
+    --------
+    >>> path = lasso_path(np.eye(2), np.array([0.5, -0.2]), most_active=2)
+    >>> path.penalties[:2], path.at(0.3)
+    (array([0.5, 0.2]), array([0.2, 0. ]))
+    """
+    state = _Homotopy(correlation, with_output)
+    knots = [(state.penalty, state.beta.copy())]
+    floor = least_share * state.penalty
+    for _ in range(8 * most_active + 8):
+        if state.penalty <= floor or not state.admit() or len(state.active) > most_active:
+            break
+        state.advance(floor)
+        knots.append((state.penalty, state.beta.copy()))
+    penalties, betas = zip(*knots, strict=True)
+    return Path(np.array(penalties), np.array(betas))
+
+
+class _Homotopy:
+    """The moving part of the path."""
+
+    def __init__(self, correlation: Array, with_output: Array) -> None:
+        self.r = correlation
+        self.left = with_output.copy()
+        self.beta = np.zeros(len(with_output))
+        self.active: list[int] = []
+        self.closed = np.diag(correlation) <= 0
+        self.penalty = float(np.abs(self.left[~self.closed]).max(initial=0.0))
+        self._dropped: int | None = None
+
+    def admit(self) -> bool:
+        """Make the columns that reached the penalty active; False if none ever can be."""
+        reached = np.abs(self.left) >= self.penalty * (1 - 1e-9)
+        reached &= ~self.closed
+        reached[self.active] = False
+        if self._dropped is not None:
+            reached[self._dropped] = False
+        for column in np.flatnonzero(reached):
+            if self._pivot(int(column)) > _LEAST_PIVOT:
+                self.active.append(int(column))
+            else:
+                self.closed[column] = True
+        self._dropped = None
+        return bool(self.active) and self.penalty > 0
+
+    def _pivot(self, column: int) -> float:
+        if not self.active:
+            return float(self.r[column, column])
+        across = self.r[self.active, column]
+        inside = self.r[np.ix_(self.active, self.active)]
+        return float(self.r[column, column] - across @ np.linalg.solve(inside, across))
+
+    def advance(self, floor: float) -> None:
+        """Move to the next knot: a column joins, leaves, or the floor is reached."""
+        signs = np.sign(self.left[self.active])
+        inside = self.r[np.ix_(self.active, self.active)]
+        direction = np.linalg.solve(inside, signs)
+        slope = self.r[:, self.active] @ direction
+        step, leaving = self.penalty - floor, None
+        joining = self._join_steps(slope)
+        if len(joining):
+            step = min(step, float(joining.min()))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            crossing = -self.beta[self.active] / direction
+        crossing[~(crossing > 1e-15)] = np.inf
+        if crossing.min() < step:
+            leaving = int(np.argmin(crossing))
+            step = float(crossing[leaving])
+        self.beta[self.active] += step * direction
+        self.left -= step * slope
+        self.penalty -= step
+        if leaving is not None:
+            self._dropped = self.active.pop(leaving)
+            self.beta[self._dropped] = 0.0
+
+    def _join_steps(self, slope: Array) -> Array:
+        open_columns = ~self.closed
+        open_columns[self.active] = False
+        left, rate = self.left[open_columns], slope[open_columns]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            steps = np.concatenate(
+                ((self.penalty - left) / (1 - rate), (self.penalty + left) / (1 + rate))
+            )
+        return steps[steps > 1e-12 * self.penalty]
+
+
+def ridge(correlation: Array, with_output: Array, penalty: float) -> Array:
+    """Ridge coefficients of standardised columns; constant ones get 0.
+
+    >>> ridge(np.eye(2), np.array([0.5, 0.2]), 1.0)
+    array([0.25, 0.1 ])
+    """
+    moving = np.diag(correlation) > 0
+    out = np.zeros(len(with_output))
+    inside = correlation[np.ix_(moving, moving)] + penalty * np.eye(int(moving.sum()))
+    out[moving] = np.linalg.solve(inside, with_output[moving])
+    return out
