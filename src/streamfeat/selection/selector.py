@@ -186,7 +186,7 @@ def _t_test(gains: Array) -> _Test:
     mean = float(gains.mean()) if n else 0.0
     if n < _LEAST_BLOCKS:
         return _Test(mean, 0.0, 1.0)
-    error = float(gains.std(ddof=1)) / np.sqrt(n)
+    error = float(gains.std(ddof=1) / np.sqrt(n))
     if error == 0.0:
         return _Test(mean, 0.0, 1.0)
     t = mean / error
