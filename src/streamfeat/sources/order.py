@@ -1,0 +1,280 @@
+"""Canonical order: rows by group, then time, each pair once.
+
+This module covers: checking the order while reading only the keys, and sorting a copy into spill,
+in memory where it fits and else out of core in a child process.
+This module does *not* cover: the child's work (sort_child).
+
+Text is ordered by its UTF-8 bytes, numbers by value, null groups come last.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from streamfeat import errors
+from streamfeat.errors import DuplicateRowsError, RowOrderError, SourceError
+from streamfeat.sources.chunks import differs
+from streamfeat.sources.parquet import ParquetSource, open_file
+from streamfeat.sources.roles import Roles
+from streamfeat.sources.source import Source
+
+_IN_MEMORY_FACTOR = 4
+"""A sort in memory holds the table, its indices, the sorted copy and the writer's buffers."""
+_ROW_GROUP_BYTES = 32 << 20
+
+
+@dataclass
+class OrderCheck:
+    """What a pass over the keys found; ``first_*`` are row numbers."""
+
+    first_unordered: int | None = None
+    first_duplicate: int | None = None
+    duplicate: str = ""
+    n_duplicates: int = 0
+    first_null_time: int | None = None
+
+
+def order_source(
+    source: Source,
+    roles: Roles,
+    *,
+    spill: Path,
+    memory_bytes: int,
+    threads: int,
+    sort: str = "auto",
+    needs_order: bool = True,
+    announce: Callable[[str], None] = lambda text: None,
+) -> tuple[Source, Roles]:
+    """``source`` in canonical order, and its roles.
+
+    Parameters
+    ----------
+    memory_bytes
+        What the sort may use.
+    sort
+        "never": refuse instead of sorting.
+    needs_order
+        Whether a target depends on the order; if not, an inferred time that repeats without a
+        group is no order, and windows are left out.
+
+    Raises
+    ------
+    DuplicateRowsError
+        If two rows share a (group, time) key.
+    RowOrderError
+        If a time is null, or rows are out of order and ``sort`` is "never".
+    """
+    if roles.time is None:
+        return source, roles
+    keys = [name for name in (roles.group, roles.time) if name]
+    found = check_order(source, keys)
+    _refuse_null_time(found, source, roles)
+    ordered = source
+    if found.first_unordered is not None:
+        if sort == "never":
+            raise RowOrderError(
+                f"{source.name}: row {found.first_unordered:,} is out of order by "
+                f"{', '.join(keys)}",
+                hint='sort the data, or leave out sort="never"',
+            )
+        announce(f"rows are not in order of {', '.join(keys)}: sorting a copy into spill")
+        ordered = sort_source(
+            source, keys, spill=spill, memory_bytes=memory_bytes, threads=threads
+        )
+        found = check_order(ordered, keys)
+    if found.n_duplicates:
+        if roles.group is None and not roles.time_was_given and not needs_order:
+            announce(f"{roles.time} repeats and there is no group: no windows over rows")
+            return source, replace(roles, ordered=False)
+        raise DuplicateRowsError(
+            f"{source.name}: {found.n_duplicates:,} rows repeat a key of {', '.join(keys)}; the "
+            f"first is {found.duplicate}",
+            hint="remove them, or name the columns that make rows unique with `group=`/`time=`",
+        )
+    return ordered, roles
+
+
+def _refuse_null_time(found: OrderCheck, source: Source, roles: Roles) -> None:
+    if found.first_null_time is not None:
+        raise RowOrderError(
+            f"{source.name}: time column {roles.time!r} is null in row {found.first_null_time:,}",
+            hint="drop or fill rows without a time",
+        )
+
+
+def check_order(source: Source, keys: Sequence[str]) -> OrderCheck:
+    """Look at the keys of every row; stops at the first one out of order."""
+    found = OrderCheck()
+    row, tail = 0, None
+    for batch in source.read(0, source.n_rows, list(keys)):
+        columns = [_decoded(column) for column in batch.columns]
+        nulls = columns[-1].is_null().to_numpy(zero_copy_only=False)
+        if nulls.any() and found.first_null_time is None:
+            found.first_null_time = row + int(np.argmax(nulls))
+            return found
+        if tail is not None:
+            columns = [pa.concat_arrays([t, c]) for t, c in zip(tail, columns, strict=True)]
+        _compare(columns, row - (tail is not None), found)
+        if found.first_unordered is not None:
+            return found
+        tail = [column.slice(len(column) - 1) for column in columns]
+        row += batch.num_rows
+    return found
+
+
+def _decoded(values: pa.Array) -> pa.Array:
+    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
+
+
+def _compare(columns: list[pa.Array], first_row: int, found: OrderCheck) -> None:
+    time = columns[-1]
+    if len(time) < 2:
+        return
+    later, same = _strictly_later(time), ~differs(time)
+    if len(columns) > 1:
+        new_group = differs(columns[0])
+        ascending = np.where(new_group, _strictly_later(columns[0]), later | same)
+        same &= ~new_group
+    else:
+        ascending = later | same
+    if not ascending.all():
+        found.first_unordered = first_row + 1 + int(np.argmin(ascending))
+    if same.any():
+        place = int(np.argmax(same)) + 1
+        if not found.n_duplicates:
+            found.first_duplicate = first_row + place
+            found.duplicate = ", ".join(str(column[place].as_py()) for column in columns)
+        found.n_duplicates += int(same.sum())
+
+
+def _strictly_later(values: pa.Array) -> NDArray[np.bool_]:
+    """Where a value is greater than the one before; null is greater than any."""
+    before, after = values.slice(0, len(values) - 1), values.slice(1)
+    later = pc.fill_null(pc.less(before, after), False).to_numpy(zero_copy_only=False)
+    if values.null_count:
+        nulls = np.asarray(values.is_null().to_numpy(zero_copy_only=False))
+        later = later | (~nulls[:-1] & nulls[1:])
+    return np.asarray(later, dtype=bool)
+
+
+def sort_source(
+    source: Source, keys: Sequence[str], *, spill: Path, memory_bytes: int, threads: int
+) -> Source:
+    """A sorted copy of ``source`` in ``spill``; the same rows in the same order either way."""
+    path = spill / f"sorted-{uuid.uuid4().hex}.parquet"
+    needed = source.n_rows * source.nbytes_per_row * _IN_MEMORY_FACTOR
+    if needed <= memory_bytes:
+        _sort_in_memory(source, keys, path)
+    else:
+        _sort_in_child(source, keys, path, memory_bytes=memory_bytes, threads=threads)
+    filesystem = pafs.LocalFileSystem()
+    return ParquetSource([open_file(filesystem, str(path))], filesystem, source.name)
+
+
+def _sort_in_memory(source: Source, keys: Sequence[str], path: Path) -> None:
+    names = source.schema().names
+    table = pa.Table.from_batches(
+        source.read(0, source.n_rows, names), schema=source.schema()
+    )
+    order = pc.sort_indices(
+        pa.table([_combined(table, key) for key in keys], names=[f"k{n}" for n in range(len(keys))]),
+        sort_keys=[(f"k{n}", "ascending") for n in range(len(keys))],
+    )
+    with sorted_writer(path, source.schema()) as writer:
+        step = row_group_rows(source.nbytes_per_row)
+        for start in range(0, len(order), step):
+            writer.write_table(table.take(order.slice(start, step)))
+
+
+def _combined(table: pa.Table, key: str) -> pa.Array:
+    values = pa.concat_arrays(_decoded(chunk) for chunk in table.column(key).chunks)
+    return values
+
+
+def row_group_rows(nbytes_per_row: float) -> int:
+    """65,536 rows, fewer where they are wide."""
+    return max(1024, min(65_536, int(_ROW_GROUP_BYTES / max(nbytes_per_row, 1))))
+
+
+def sorted_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """A writer of the sorted copy: checksums, cheap compression, dictionaries for text only."""
+    text = [f.name for f in schema if not pa.types.is_primitive(f.type)]
+    return pq.ParquetWriter(
+        path,
+        schema,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=text if text else False,
+        write_page_checksum=True,
+    )
+
+
+def _sort_in_child(
+    source: Source, keys: Sequence[str], path: Path, *, memory_bytes: int, threads: int
+) -> None:
+    local = _local_files(source, path.parent)
+    request = {
+        "files": [[file.path, list(map(list, file.constants))] for file in local.files],
+        "name": source.name,
+        "keys": [source.schema().get_field_index(key) for key in keys],
+        "output": str(path),
+        "temporary": str(path.parent),
+        "memory_bytes": memory_bytes,
+        "threads": threads,
+    }
+    command = [sys.executable, "-m", "streamfeat.sources.sort_child"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        try:
+            out, trouble = child.communicate(json.dumps(request))
+        except BaseException:
+            child.kill()
+            raise
+    if child.returncode:
+        path.unlink(missing_ok=True)
+        raise _child_error(out, trouble, child.returncode)
+
+
+def _child_error(out: str, trouble: str, code: int) -> SourceError:
+    try:
+        told = json.loads(out.strip().splitlines()[-1])
+        kind = getattr(errors, told["error"], SourceError)
+        return kind(told["message"], hint=told["hint"])  # type: ignore[no-any-return]
+    except (ValueError, KeyError, IndexError, TypeError):
+        last = trouble.strip().splitlines()[-1:] or ["no message"]
+        return SourceError(
+            f"sorting failed: the process ended with {code}: {last[0]}",
+            hint="give more `memory`, or sort the data yourself",
+        )
+
+
+def _local_files(source: Source, spill: Path) -> ParquetSource:
+    """Files that another process can open: the source's own, or a copy in spill."""
+    if isinstance(source, ParquetSource) and isinstance(
+        source.filesystem, pafs.LocalFileSystem
+    ):
+        return source
+    path = spill / f"copy-{uuid.uuid4().hex}.parquet"
+    with sorted_writer(path, source.schema()) as writer:
+        for batch in _batches(source):
+            writer.write_batch(batch, row_group_size=row_group_rows(source.nbytes_per_row))
+    filesystem = pafs.LocalFileSystem()
+    return ParquetSource([open_file(filesystem, str(path))], filesystem, source.name)
+
+
+def _batches(source: Source) -> Iterator[pa.RecordBatch]:
+    return source.read(0, source.n_rows, source.schema().names)
