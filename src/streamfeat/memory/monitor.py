@@ -1,0 +1,101 @@
+"""The watch: a thread that reads the process's size every few milliseconds.
+
+This module covers: the peak, the last sample, and pressure by two water marks.
+This module does *not* cover: what is done about it (controller, run).
+
+A sampler cannot hold a budget: memory grows by gigabytes a second in bursts of milliseconds. What
+holds it is the plan; this sees what the plan did not.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Literal
+
+from streamfeat.memory.allocator import reserve_bytes
+from streamfeat.memory.models import MemorySample
+from streamfeat.memory.pool import MemoryPool
+from streamfeat.memory.probe import process_bytes
+
+Pressure = Literal["low", "normal", "high"]
+PERIOD_SECONDS = 0.005
+
+
+class MemoryMonitor:
+    """Samples the process while open; a context manager.
+
+    Parameters
+    ----------
+    pool
+        Whose leases are the managed bytes.
+    budget_bytes
+        From which the water marks follow.
+    on_pressure
+        Called in the monitor's thread whenever the pressure changes.
+
+    Examples
+    --------
+    >>> with MemoryMonitor(MemoryPool(10**9), 10**12) as monitor:
+    ...     monitor.pressure
+    'low'
+    """
+
+    def __init__(
+        self,
+        pool: MemoryPool,
+        budget_bytes: int,
+        *,
+        period_seconds: float = PERIOD_SECONDS,
+        on_pressure: Callable[[Pressure, MemorySample], None] | None = None,
+    ) -> None:
+        reserve = reserve_bytes(budget_bytes)
+        self._pool = pool
+        self._low_bytes = budget_bytes - reserve
+        self._high_bytes = budget_bytes - reserve // 2
+        self._period = period_seconds
+        self._on_pressure = on_pressure
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="streamfeat-monitor", daemon=True)
+        self.n_samples = 0
+        self.peak_bytes = 0
+        self.last = self._sample()
+        self.pressure: Pressure = self._judge(self.last)
+
+    def __enter__(self) -> MemoryMonitor:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._look()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._period):
+            self._look()
+
+    def _look(self) -> None:
+        self.last = self._sample()
+        pressure = self._judge(self.last)
+        changed, self.pressure = pressure != self.pressure, pressure
+        if changed and self._on_pressure is not None:
+            self._on_pressure(pressure, self.last)
+
+    def _sample(self) -> MemorySample:
+        sample = MemorySample(process_bytes(), self._pool.managed_bytes, time.monotonic())
+        self.n_samples += 1
+        self.peak_bytes = max(self.peak_bytes, sample.process_bytes)
+        return sample
+
+    def _judge(self, sample: MemorySample) -> Pressure:
+        if sample.process_bytes >= self._high_bytes:
+            return "high"
+        return "low" if sample.process_bytes < self._low_bytes else "normal"
