@@ -121,7 +121,8 @@ def _column_windows(
     for statistic in ("rolling_mean", "rolling_std", "rolling_min", "rolling_max"):
         yield from (call(statistic, name, params=(w,)) for w in windows)
     yield from (call("rolling_zscore", name, params=(w,)) for w in windows)
-    yield from (call("ema", name, params=(w,)) for w in windows)
+    if len(changes) > 1:
+        yield from (call("ema", name, params=(w,)) for w in windows)
 
 
 def pair(operation: Operation, left: Term, right: Term) -> Expr:
