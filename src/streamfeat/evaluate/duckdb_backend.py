@@ -16,7 +16,6 @@ import pyarrow as pa
 from streamfeat.evaluate.backend import check_supported
 from streamfeat.plan.expr import Call, Column, Constant, Expr, Primitive
 
-Window = Callable[[str, int], str]
 Translation = Callable[[Call, list[str], "_Frames"], str]
 
 _ROW = "row__"
@@ -53,16 +52,18 @@ class DuckDBBackend:
         numbered = table.rename_columns(list(inside.values())).append_column(
             _ROW, pa.array(range(table.num_rows), pa.int64())
         )
-        order = inside[time] if time is not None else _ROW
-        made = ", ".join(
-            f"{sql_expr(e, columns=inside, group=group, order=order)} AS f{k}"
-            for k, e in enumerate(exprs)
+        order = quote(inside[time] if time is not None else _ROW)
+        query = _query(
+            {f"f{k}": expr for k, expr in enumerate(exprs)},
+            relation="rows__",
+            columns=inside,
+            frames=_Frames(quote(inside[group]) if group is not None else None, order),
+            keys=(),
         )
         with duckdb.connect(config={"python_enable_replacements": False}) as connection:
             connection.execute("SET TimeZone = 'UTC'")
             connection.register("rows__", numbered)
-            query = f"SELECT {made} FROM rows__ ORDER BY {_ROW}"
-            return connection.sql(query).to_arrow_table()
+            return connection.sql(f"{query}\nORDER BY {_ROW}").to_arrow_table()
 
 
 class _Frames:
@@ -92,49 +93,74 @@ class _Frames:
 def quote(name: str) -> str:
     """An identifier, whatever is in it.
 
-    >>> print(quote('a "b"'))
-    "a \\"\\"b\\"\\""
+    >>> len(quote('a "b"'))
+    9
     """
     return '"' + name.replace('"', '""') + '"'
 
 
-def sql_expr(
-    expr: Expr,
-    *,
-    columns: Mapping[str, str] | None = None,
-    group: str | None = None,
-    order: str | None = None,
-) -> str:
-    """``expr`` as SQL, DOUBLE, NULL for every violation.
+class _Stages:
+    """Each node a column of the stage after its arguments': windows never nest, no text repeats."""
 
-    Parameters
-    ----------
-    columns
-        The relation's name of each column; None: its own.
-    order
-        The column windows follow, by the relation's name.
-    """
-    rename = columns or {}
+    def __init__(self, columns: Mapping[str, str], frames: _Frames) -> None:
+        self._columns = columns
+        self._frames = frames
+        self._names: dict[Expr, str] = {}
+        self.levels: list[list[str]] = []
 
-    def name(column: str) -> str:
-        return quote(rename.get(column, column))
-
-    frames = _Frames(name(group) if group is not None else None, quote(order) if order else None)
-
-    def build(node: Expr) -> str:
+    def add(self, node: Expr) -> str:
+        """The SQL that stands for ``node`` after its stage."""
         if isinstance(node, Constant):
             return f"CAST({node.value!r} AS DOUBLE)"
+        if node not in self._names:
+            self._names[node] = f"sf__{len(self._names) + 1}"
+            sql = self._sql(node)
+            level = self._level(node)
+            self.levels += [[] for _ in range(level + 1 - len(self.levels))]
+            self.levels[level].append(f"{sql} AS {self._names[node]}")
+        return self._names[node]
+
+    def _level(self, node: Expr) -> int:
+        """0 for columns and calendar parts, else one more than the arguments'."""
+        if isinstance(node, Call) and node.primitive.takes == "timestamp":
+            return 0
+        inner = [self._level(c) for c in node.children if not isinstance(c, Constant)]
+        return 1 + max(inner, default=-1)
+
+    def _sql(self, node: Expr) -> str:
         if isinstance(node, Column):
-            return finite(f"CAST({name(node.name)} AS DOUBLE)")
+            return finite(f"CAST({self._column(node.name)} AS DOUBLE)")
         assert isinstance(node, Call)
+        translate = TRANSLATIONS[node.primitive.name]
         if node.primitive.takes == "timestamp":
             (argument,) = node.args
             assert isinstance(argument, Column)
-            return TRANSLATIONS[node.primitive.name](node, [name(argument.name)], frames)
-        args = [f"({build(child)})" for child in node.args]
-        return finite(TRANSLATIONS[node.primitive.name](node, args, frames))
+            return translate(node, [self._column(argument.name)], self._frames)
+        return finite(translate(node, [self.add(child) for child in node.args], self._frames))
 
-    return build(expr)
+    def _column(self, name: str) -> str:
+        return quote(self._columns.get(name, name))
+
+
+def _query(
+    features: Mapping[str, Expr],
+    *,
+    relation: str,
+    columns: Mapping[str, str],
+    frames: _Frames,
+    keys: Sequence[str],
+) -> str:
+    stages = _Stages(columns, frames)
+    made = [quote(key) for key in keys]
+    made += [f"{stages.add(expr)} AS {quote(name)}" for name, expr in features.items()]
+    parts, before = [], relation
+    for number, level in enumerate(stages.levels, 1):
+        inner = ",\n    ".join(["*", *level])
+        parts.append(f"stage__{number} AS (\n  SELECT\n    {inner}\n  FROM {before}\n)")
+        before = f"stage__{number}"
+    head = f"WITH {', '.join(parts)}\n" if parts else ""
+    select = ",\n  ".join(made) or "1"
+    return f"{head}SELECT\n  {select}\nFROM {before}"
 
 
 def finite(sql: str) -> str:
@@ -237,10 +263,5 @@ def select_sql(
     time: str | None,
 ) -> str:
     """A SELECT statement of ``keys`` and ``features`` from ``relation``, which is put as it is."""
-    made = [quote(key) for key in keys]
-    made += [
-        f"{sql_expr(expr, group=group, order=time)} AS {quote(name)}"
-        for name, expr in features.items()
-    ]
-    columns = ",\n  ".join(made)
-    return f"SELECT\n  {columns}\nFROM {relation}"
+    frames = _Frames(quote(group) if group is not None else None, quote(time) if time else None)
+    return _query(features, relation=relation, columns={}, frames=frames, keys=keys)
