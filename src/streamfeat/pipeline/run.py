@@ -24,7 +24,9 @@ from streamfeat.evaluate.program import Program
 from streamfeat.evaluate.scan import Scanner
 from streamfeat.materialise.driver import output_schema, write_features
 from streamfeat.materialise.writer import ROW_GROUP_ROWS, OutputWriter, check_output
+from streamfeat.memory.allocator import reserve_bytes
 from streamfeat.memory.models import AllocationPlan
+from streamfeat.memory.probe import process_bytes
 from streamfeat.pipeline.options import Options, resolve
 from streamfeat.pipeline.recipe import METADATA_KEY, Evidence, Feature, Recipe
 from streamfeat.pipeline.result import FeatureTable, Rejected, RunReport
@@ -89,8 +91,7 @@ def fit_transform(source: Any, keywords: Mapping[str, Any]) -> FeatureTable:
     with Session(options) as session:
         if options.output is not None:
             check_output(Path(options.output), overwrite=options.overwrite)
-        opened = _open(source, session)
-        ordered = _order(opened, session)
+        opened, ordered = _order(_open(source, session), session)
         path = _output_path(options, opened, ordered)
         recipe, found = _search(opened, ordered, session, path)
         return _materialise(recipe, found, opened, ordered, session, path)
@@ -99,8 +100,7 @@ def fit_transform(source: Any, keywords: Mapping[str, Any]) -> FeatureTable:
 def fit(source: Any, keywords: Mapping[str, Any]) -> Recipe:
     """Search and choose; see ``streamfeat.fit``."""
     with Session(resolve(keywords)) as session:
-        opened = _open(source, session)
-        ordered = _order(opened, session)
+        opened, ordered = _order(_open(source, session), session)
         found = _found(opened, ordered, session)
         recipe = _recipe(found, opened)
         return replace(recipe, report=_report(session, opened, found))
@@ -208,14 +208,31 @@ def _shape(
     )
 
 
-def _order(opened: Opened, session: Session) -> Source:
-    return order_source(
+def _order(opened: Opened, session: Session) -> tuple[Opened, Source]:
+    """Rows in canonical order; where there turns out to be none, windows are left out."""
+    ordered, roles = _ordered_source(
         opened.source,
         opened.roles,
+        opened.plan,
+        session,
+        needs_order=opened.target.horizon > 0,
+    )
+    if roles != opened.roles:
+        opened = replace(opened, roles=roles, terms=grammar(roles, opened.settings))
+    return opened, ordered
+
+
+def _ordered_source(
+    source: Source, roles: Roles, plan: AllocationPlan, session: Session, *, needs_order: bool
+) -> tuple[Source, Roles]:
+    return order_source(
+        source,
+        roles,
         spill=session.spill,
-        memory_bytes=session.budget.nbytes - opened.plan.baseline_bytes,
+        memory_bytes=session.budget.nbytes - process_bytes() - reserve_bytes(plan.budget_bytes),
         threads=session.threads,
         sort=session.options.sort,
+        needs_order=needs_order,
         announce=session.announce,
     )
 
@@ -459,14 +476,8 @@ def transform(
             budget_bytes=session.budget.nbytes,
         )
         session.follow(plan)
-        ordered = order_source(
-            opened,
-            roles,
-            spill=session.spill,
-            memory_bytes=session.budget.nbytes - plan.baseline_bytes,
-            threads=session.threads,
-            sort=options.sort,
-            announce=session.announce,
+        ordered, roles = _ordered_source(
+            opened, roles, plan, session, needs_order=_has_windows(recipe)
         )
         key = hashlib.sha256((opened.fingerprint() + recipe.to_json()).encode()).hexdigest()
         path = Path(options.output) if options.output is not None else _cached(key)
@@ -489,6 +500,10 @@ def transform(
             resumed_row=resumed,
         )
         return FeatureTable(path, recipe, report)
+
+
+def _has_windows(recipe: Recipe) -> bool:
+    return any(expr.kind != "row" for expr in recipe.exprs.values())
 
 
 def _check_inputs(recipe: Recipe, source: Source) -> None:
