@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
@@ -152,9 +153,19 @@ class Scanner:
                 frame = Frame(arrays, chunk.row_in_group, chunk.n_before, chunk.n_rows)
                 recursion.fill(frame, at_start=chunk.start_row == chunk.n_before)
                 tiles = _tiles(frame, chunk.start_row, program)
-                for result in _in_order(pool, work, tiles, most=self.threads + 1):
+                for result in _in_order(pool, _quiet(work), tiles, most=self.threads + 1):
                     absorb(result)
                 after_chunk(chunk)
+
+
+def _quiet(work: Callable[[Tile], T]) -> Callable[[Tile], T]:
+    """``work`` without NumPy's warnings: what overflows is told apart by its value."""
+
+    def run(tile: Tile) -> T:
+        with np.errstate(all="ignore"):
+            return work(tile)
+
+    return run
 
 
 def _tiles(frame: Frame, start_row: int, program: Program) -> Iterator[Tile]:

@@ -61,7 +61,7 @@ def write_features(
         return [pa.array(row, from_pandas=True) for row in program.run(tile.frame)]
 
     def absorb(columns: list[pa.Array]) -> None:
-        nulls.counts += [column.null_count for column in columns]
+        nulls.counts += np.array([column.null_count for column in columns], dtype=np.int64)
         cursor.append(columns, keys, tuple(features))
 
     scanner.run(

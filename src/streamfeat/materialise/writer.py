@@ -35,9 +35,9 @@ import pyarrow.parquet as pq
 from streamfeat.errors import OutputError, OutputExistsError
 from streamfeat.materialise.footer import joined, moved
 
-ROW_GROUP_ROWS = 131_072
-"""16 tiles: what readers of all engines handle well."""
-SPAN_ROWS = 8 * ROW_GROUP_ROWS
+ROW_GROUP_ROWS = 65_536
+"""8 tiles: what readers of all engines handle well, and small enough to hold."""
+SPAN_ROWS = 16 * ROW_GROUP_ROWS
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:

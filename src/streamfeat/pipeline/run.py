@@ -93,8 +93,8 @@ def fit_transform(source: Any, keywords: Mapping[str, Any]) -> FeatureTable:
             check_output(Path(options.output), overwrite=options.overwrite)
         opened, ordered = _order(_open(source, session), session)
         path = _output_path(options, opened, ordered)
-        recipe, found = _search(opened, ordered, session, path)
-        return _materialise(recipe, found, opened, ordered, session, path)
+        recipe, facts = _search(opened, ordered, session, path)
+        return _materialise(recipe, facts, opened, ordered, session, path)
 
 
 def fit(source: Any, keywords: Mapping[str, Any]) -> Recipe:
@@ -102,8 +102,16 @@ def fit(source: Any, keywords: Mapping[str, Any]) -> Recipe:
     with Session(resolve(keywords)) as session:
         opened, ordered = _order(_open(source, session), session)
         found = _found(opened, ordered, session)
-        recipe = _recipe(found, opened)
-        return replace(recipe, report=_report(session, opened, found))
+        recipe = _recipe(found, opened, short=session.options.names == "short")
+        report = _report(
+            session,
+            opened.source,
+            opened.roles,
+            opened.plan,
+            level=opened.settings.level,
+            **_facts(found),
+        )
+        return replace(recipe, report=report)
 
 
 def explain(source: Any, keywords: Mapping[str, Any]) -> RunPlan:
@@ -254,16 +262,18 @@ def _found(opened: Opened, ordered: Source, session: Session) -> Found:
 
 def _search(
     opened: Opened, ordered: Source, session: Session, path: Path
-) -> tuple[Recipe, Found | None]:
-    """The recipe: of an interrupted run on the same source and options, or a new one."""
+) -> tuple[Recipe, dict[str, Any]]:
+    """The recipe and the report's facts: of an interrupted run on the same source and options, or
+    of a new search."""
     note = _SearchNote(path, _search_key(opened, session.options))
     if (earlier := note.read()) is not None:
         session.announce("the search was finished by an earlier run; going on from there")
-        return earlier, None
+        return earlier
     found = _found(opened, ordered, session)
     recipe = _recipe(found, opened, short=session.options.names == "short")
-    note.write(recipe)
-    return recipe, found
+    facts = _facts(found)
+    note.write(recipe, facts)
+    return recipe, facts
 
 
 def _search_key(opened: Opened, options: Options) -> str:
@@ -286,16 +296,18 @@ class _SearchNote:
         self._file = path.with_name(f".{path.name}.streamfeat-search.json")
         self._key = key
 
-    def read(self) -> Recipe | None:
+    def read(self) -> tuple[Recipe, dict[str, Any]] | None:
         try:
             data = json.loads(self._file.read_text(encoding="utf-8"))
-            return Recipe.from_json(data["recipe"]) if data["key"] == self._key else None
+            if data["key"] != self._key:
+                return None
+            return Recipe.from_json(data["recipe"]), data["facts"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def write(self, recipe: Recipe) -> None:
+    def write(self, recipe: Recipe, facts: dict[str, Any]) -> None:
         partial = self._file.with_suffix(".partial")
-        text = json.dumps({"key": self._key, "recipe": recipe.to_json()})
+        text = json.dumps({"key": self._key, "recipe": recipe.to_json(), "facts": facts})
         partial.write_text(text, encoding="utf-8")
         os.replace(partial, self._file)
 
@@ -365,7 +377,7 @@ def _written_keys(source: Source, keys: Sequence[str], target: str | None) -> li
 
 def _materialise(
     recipe: Recipe,
-    found: Found | None,
+    facts: dict[str, Any],
     opened: Opened,
     ordered: Source,
     session: Session,
@@ -375,8 +387,15 @@ def _materialise(
     scanner = _scanner(ordered, opened.roles, session)
     nulls, resumed = _write(recipe, keys, scanner, opened.source, session, path)
     _SearchNote(path, "").remove()
-    report = replace(
-        _report(session, opened, found, recipe), nulls=nulls, resumed_row=resumed
+    report = _report(
+        session,
+        opened.source,
+        opened.roles,
+        opened.plan,
+        level=opened.settings.level,
+        nulls=nulls,
+        resumed_row=resumed,
+        **facts,
     )
     return FeatureTable(path, replace(recipe, report=report), report)
 
@@ -415,44 +434,48 @@ def _write(
 
 
 def _report(
-    session: Session, opened: Opened, found: Found | None, recipe: Recipe | None = None
+    session: Session, source: Source, roles: Roles, plan: AllocationPlan, **facts: Any
 ) -> RunReport:
-    report = RunReport(
-        source=opened.source.name,
-        roles=opened.roles.announce(),
-        n_rows=opened.source.n_rows,
+    rejected = tuple(Rejected(**entry) for entry in facts.pop("rejected", ()))
+    return RunReport(
+        source=source.name,
+        roles=roles.announce(),
+        n_rows=source.n_rows,
         seconds=session.seconds,
         peak_bytes=session.peak_bytes,
         budget_bytes=session.budget.nbytes,
         budget_origin=session.budget.origin,
         threads=session.threads,
-        allocation=opened.plan,
+        allocation=plan,
         passes=tuple(session.passes),
         n_resizes=len(session.resizes),
-        target=opened.target.text,
-        level=opened.settings.level,
+        rejected=rejected,
+        **facts,
     )
-    if found is None:
-        return replace(report, score=recipe.score, score_interval=recipe.score_interval) if recipe else report
+
+
+def _facts(found: Found) -> dict[str, Any]:
+    """What a report says of a search, as plain data."""
     selection = found.selection
-    return replace(
-        report,
-        task=found.target.task,
-        n_terms=found.n_terms,
-        n_candidates=found.n_candidates,
-        n_finalists=len(found.finalists),
-        dropped_terms=found.n_dropped_terms,
-        n_rows_search=selection.n_rows_search,
-        n_rows_confirm=selection.n_rows_confirm,
-        n_rows_final=selection.n_rows_final,
-        score=_float(selection.score),
-        score_interval=_interval(selection),
-        baseline_score=_float(selection.baseline_score),
-        model_p_value=_float(selection.model_p_value),
-        rejected=tuple(
-            Rejected(r.name, r.reason, float(r.gain)) for r in selection.rejected[:20]
-        ),
-    )
+    return {
+        "target": found.target.text,
+        "task": found.target.task,
+        "n_terms": found.n_terms,
+        "n_candidates": found.n_candidates,
+        "n_finalists": len(found.finalists),
+        "dropped_terms": found.n_dropped_terms,
+        "n_rows_search": selection.n_rows_search,
+        "n_rows_confirm": selection.n_rows_confirm,
+        "n_rows_final": selection.n_rows_final,
+        "score": _float(selection.score),
+        "score_interval": _interval(selection),
+        "baseline_score": _float(selection.baseline_score),
+        "model_p_value": _float(selection.model_p_value),
+        "rejected": [
+            {"formula": r.name, "reason": r.reason, "gain": float(r.gain)}
+            for r in selection.rejected[:20]
+        ],
+    }
 
 
 def transform(
@@ -484,21 +507,7 @@ def transform(
         keys = _written_keys(ordered, (*recipe.keys, *carry), recipe.target)
         scanner = _scanner(ordered, roles, session)
         nulls, resumed = _write(recipe, keys, scanner, opened, session, path)
-        report = RunReport(
-            source=opened.name,
-            roles=roles.announce(),
-            n_rows=opened.n_rows,
-            seconds=session.seconds,
-            peak_bytes=session.peak_bytes,
-            budget_bytes=session.budget.nbytes,
-            budget_origin=session.budget.origin,
-            threads=session.threads,
-            allocation=plan,
-            passes=tuple(session.passes),
-            n_resizes=len(session.resizes),
-            nulls=nulls,
-            resumed_row=resumed,
-        )
+        report = _report(session, opened, roles, plan, nulls=nulls, resumed_row=resumed)
         return FeatureTable(path, recipe, report)
 
 

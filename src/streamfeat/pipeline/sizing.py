@@ -53,7 +53,7 @@ def allocation(shape: Shape, *, budget_bytes: int, baseline_bytes: int | None = 
     return plan_allocation(
         budget_bytes,
         baseline_bytes=process_bytes() if baseline_bytes is None else baseline_bytes,
-        fixed=list(fixed_items(shape)),
+        fixed=fixed_items(shape),
         bytes_per_row=_bytes_per_row(shape),
         halo_rows=2 * shape.lookback,
         tile_rows=TILE_ROWS,
@@ -66,17 +66,23 @@ def _bytes_per_row(shape: Shape) -> float:
     return FLOAT_BYTES * (shape.n_columns + 2) + shape.key_bytes_per_row
 
 
-def fixed_items(shape: Shape) -> Iterator[AllocationItem]:
-    """Costs that do not depend on the rows of a chunk; passes run one after another, so each item
-    is the largest of what the passes need."""
-    yield AllocationItem("engines", ENGINE_BYTES, "loaded on first use")
-    yield AllocationItem(
-        "reader", OPEN_COLUMN_BYTES * min(shape.n_columns, 50), "buffers of the open columns"
-    )
+def fixed_items(shape: Shape) -> list[AllocationItem]:
+    """Costs that do not depend on the rows of a chunk: what all passes need, and what the heavier
+    of searching and writing needs, which follow one another."""
+    phases = (list(_search_items(shape)), list(_write_items(shape)))
+    heavier = max(phases, key=lambda items: sum(item.nbytes for item in items))
+    return [
+        AllocationItem("engines", ENGINE_BYTES, "loaded on first use"),
+        AllocationItem(
+            "reader", OPEN_COLUMN_BYTES * min(shape.n_columns, 50), "buffers of the open columns"
+        ),
+        *heavier,
+    ]
+
+
+def _search_items(shape: Shape) -> Iterator[AllocationItem]:
     m, k = shape.n_terms, shape.n_finalists
-    widest = max(m + k // 2, k, shape.n_written)
-    per_thread = (_TILE_ARRAYS * widest + _INTERMEDIATE_ARRAYS) * TILE_ROWS * FLOAT_BYTES
-    yield AllocationItem("tiles", shape.threads * per_thread, f"{shape.threads} in flight")
+    yield _tiles(shape, max(m + k // 2, k))
     in_flight = shape.threads + 3
     moments = (3 + shape.n_outputs) * m * m * FLOAT_BYTES
     grams = N_BLOCKS * (k + shape.n_outputs + 1) ** 2 * FLOAT_BYTES
@@ -86,7 +92,17 @@ def fixed_items(shape: Shape) -> Iterator[AllocationItem]:
         max(in_flight * moments, in_flight * grams, moments + scores),
         "moments of the pairs, Grams of the folds",
     )
+
+
+def _write_items(shape: Shape) -> Iterator[AllocationItem]:
+    yield _tiles(shape, shape.n_written)
     row = FLOAT_BYTES * shape.n_written + shape.key_bytes_per_row
     yield AllocationItem(
         "writer", int(2.5 * shape.row_group_rows * row), "one row group and its encoding"
     )
+
+
+def _tiles(shape: Shape, n_exprs: int) -> AllocationItem:
+    arrays = _TILE_ARRAYS * n_exprs + _INTERMEDIATE_ARRAYS
+    nbytes = shape.threads * arrays * TILE_ROWS * FLOAT_BYTES
+    return AllocationItem("tiles", nbytes, f"{shape.threads} of {n_exprs} expressions in flight")

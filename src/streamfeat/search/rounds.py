@@ -32,6 +32,11 @@ from streamfeat.selection.screen import product_scores, sum_scores, term_scores,
 PILOT_TILES = 8
 LEAST_KNOWN_SHARE = 0.5
 """A term that is null in more than half of the pilot's rows is dropped."""
+_MOST_SCALE = 1e100
+_FEW_ROWS = 20
+ONE_ROW_SHARE = 0.25
+"""A finalist is dropped when one of the pilot's rows makes this share of its variance: a model on
+it explodes on the next such row. A term may go further, its products and logarithms may be tame."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class Standard:
     location: Array
     scale: Array
     known_share: Array
+    row_share: Array
+    """The share of the variance that one row of the pilot makes."""
 
     def subset(self, kept: NDArray[np.intp]) -> Standard:
         return Standard(
@@ -49,6 +56,17 @@ class Standard:
             self.location[kept],
             self.scale[kept],
             self.known_share[kept],
+            self.row_share[kept],
+        )
+
+    def joined(self, other: Standard) -> Standard:
+        """The expressions of both."""
+        return Standard(
+            self.exprs + other.exprs,
+            np.concatenate((self.location, other.location)),
+            np.concatenate((self.scale, other.scale)),
+            np.concatenate((self.known_share, other.known_share)),
+            np.concatenate((self.row_share, other.row_share)),
         )
 
     def apply(self, values: Array) -> Array:
@@ -75,33 +93,40 @@ def pilot(scanner: Scanner, exprs: Sequence[Expr]) -> Standard:
     return _standard(program.exprs, parts, n_rows)
 
 
-def _sums(values: Array) -> tuple[Array, Array, Array]:
-    """Known rows, mean and squared deviations of each row of ``values``."""
+def _sums(values: Array) -> tuple[Array, Array, Array, Array]:
+    """Known rows, mean, squared deviations and the largest value of each row of ``values``."""
     known = ~np.isnan(values)
     n = known.sum(axis=1).astype(np.float64)
-    mean = np.where(known, values, 0.0).sum(axis=1) / np.maximum(n, 1.0)
-    with np.errstate(over="ignore"):
+    filled = np.where(known, values, 0.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = filled.sum(axis=1) / np.maximum(n, 1.0)
         gap = np.where(known, values - mean[:, None], 0.0)
-        return n, mean, (gap * gap).sum(axis=1)
+        return n, mean, (gap * gap).sum(axis=1), np.abs(filled).max(axis=1, initial=0.0)
 
 
 def _standard(
-    exprs: tuple[Expr, ...], parts: list[tuple[Array, Array, Array]], n_rows: int
+    exprs: tuple[Expr, ...], parts: list[tuple[Array, Array, Array, Array]], n_rows: int
 ) -> Standard:
-    n, mean, spread = (a.copy() for a in parts[0])
+    n, mean, spread, largest = (a.copy() for a in parts[0])
     with np.errstate(over="ignore", invalid="ignore"):
-        for n_part, mean_part, spread_part in parts[1:]:
+        for n_part, mean_part, spread_part, largest_part in parts[1:]:
             total = np.maximum(n + n_part, 1.0)
             gap = mean_part - mean
             mean += gap * (n_part / total)
             spread += spread_part + gap * gap * (n * n_part / total)
+            largest = np.maximum(largest, largest_part)
             n += n_part
         scale = np.sqrt(spread / np.maximum(n, 1.0))
-    usable = np.isfinite(scale) & np.isfinite(mean)
+        row_share = (largest - np.abs(mean)) ** 2 / np.where(spread > 0, spread, 1.0)
+    usable = (scale < _MOST_SCALE) & (np.abs(mean) < _MOST_SCALE)
     share = np.where(usable, n / max(n_rows, 1), 0.0)
     flat = ~usable | (scale <= 1e-300)
     return Standard(
-        exprs, np.where(usable, mean, 0.0), np.where(flat, 1.0, scale), share
+        exprs,
+        np.where(usable, mean, 0.0),
+        np.where(flat, 1.0, scale),
+        share,
+        np.where(n > _FEW_ROWS, row_share, 0.0),
     )
 
 
@@ -165,12 +190,7 @@ def residual_pass(
 ) -> ResidualMoments:
     """Moments of the terms with what ``model`` leaves of the target."""
     n_terms = len(standard.exprs)
-    both = Standard(
-        standard.exprs + model.standard.exprs,
-        np.concatenate((standard.location, model.standard.location)),
-        np.concatenate((standard.scale, model.standard.scale)),
-        np.concatenate((standard.known_share, model.standard.known_share)),
-    )
+    both = standard.joined(model.standard)
     program = Program([*both.exprs, labels.target.expr])
     total = ResidualMoments.empty(n_terms, labels.target.n_outputs)
 

@@ -18,6 +18,7 @@ from streamfeat.plan.expr import Column, Expr
 from streamfeat.search.labels import Labels, label_rows
 from streamfeat.search.rounds import (
     LEAST_KNOWN_SHARE,
+    ONE_ROW_SHARE,
     Model,
     Standard,
     beam,
@@ -30,6 +31,9 @@ from streamfeat.search.target import Target, Task
 from streamfeat.selection.folds import N_BLOCKS, N_SEARCH
 from streamfeat.selection.selector import Selection, fit_model, select
 from streamfeat.sources.roles import Roles
+
+_ALONE = 0.999
+"""A term is dropped whose variance is one row's."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ def search(
         residual=left,
     )  # fmt: skip
     finalists = tuple(dict.fromkeys((*finalists, *second)))
-    selection = _choose(scanner, finalists, labels, settings)
+    selection, finalists = _choose(scanner, finalists, labels, settings)
     return Found(
         target=labels.target,
         finalists=finalists,
@@ -133,7 +137,8 @@ def _usable_terms(
     scanner: Scanner, made: tuple[Term, ...]
 ) -> tuple[Standard, tuple[Term, ...]]:
     standard = pilot(scanner, [term.expr for term in made])
-    kept = np.flatnonzero(standard.known_share >= LEAST_KNOWN_SHARE)
+    usable = (standard.known_share >= LEAST_KNOWN_SHARE) & (standard.row_share < _ALONE)
+    kept = np.flatnonzero(usable)
     if len(kept) == 0:
         raise NoUsableColumnsError(
             f"all {len(made)} terms are null in most rows or overflow",
@@ -149,7 +154,7 @@ def _with_columns(usable: Sequence[Term], chosen: Sequence[Expr]) -> tuple[Expr,
 
 
 def _first_model(scanner: Scanner, finalists: Sequence[Expr], labels: Labels) -> Model:
-    standard = pilot(scanner, finalists)
+    standard = _tame(scanner, finalists)
     grams = gram_pass(scanner, "fit the first beam", standard, labels, n_blocks=N_SEARCH)
     intercepts, coefficients = fit_model(grams.total(range(N_SEARCH)), labels.target.n_outputs)
     return Model(standard, coefficients, intercepts)
@@ -157,10 +162,11 @@ def _first_model(scanner: Scanner, finalists: Sequence[Expr], labels: Labels) ->
 
 def _choose(
     scanner: Scanner, finalists: Sequence[Expr], labels: Labels, settings: Settings
-) -> Selection:
-    standard = pilot(scanner, finalists)
+) -> tuple[Selection, tuple[Expr, ...]]:
+    standard = _tame(scanner, finalists)
+    finalists = standard.exprs
     grams = gram_pass(scanner, "Grams of the finalists", standard, labels, n_blocks=N_BLOCKS)
-    return select(
+    chosen = select(
         grams,
         names=[str(expr) for expr in finalists],
         costs=[float(expr.n_nodes) for expr in finalists],
@@ -170,3 +176,11 @@ def _choose(
         min_features=settings.min_features,
         level=settings.level,
     )
+    return chosen, finalists
+
+
+def _tame(scanner: Scanner, finalists: Sequence[Expr]) -> Standard:
+    """Finalists of whose variance no single row makes too much."""
+    standard = pilot(scanner, finalists)
+    kept = np.flatnonzero(standard.row_share < ONE_ROW_SHARE)
+    return standard.subset(kept if len(kept) else np.arange(len(finalists)))

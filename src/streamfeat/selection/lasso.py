@@ -41,12 +41,15 @@ class Standardised:
 
 def standardise(gram: Gram, n_features: int, output: int) -> Standardised:
     """The first ``n_features`` columns and column ``output`` of a Gram, standardised."""
-    covariance = gram.covariance
-    variance = np.diag(covariance)
-    moving = variance > 1e-12 * np.maximum(np.diag(gram.products)[1:] / gram.n, 1e-300)
+    with np.errstate(over="ignore", invalid="ignore"):
+        covariance = gram.covariance
+        variance = np.diag(covariance)
+        moving = variance > 1e-12 * np.maximum(np.diag(gram.products)[1:] / gram.n, 1e-300)
+    moving &= np.isfinite(variance)
     scale = np.where(moving, np.sqrt(np.where(moving, variance, 1.0)), 0.0)
     inverse = np.where(moving, 1.0 / np.where(moving, scale, 1.0), 0.0)
-    correlation = covariance * np.outer(inverse, inverse)
+    usable = np.outer(moving, moving)
+    correlation = np.where(usable, covariance, 0.0) * np.outer(inverse, inverse)
     return Standardised(
         correlation[:n_features, :n_features],
         correlation[:n_features, output],

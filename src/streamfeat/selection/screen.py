@@ -24,6 +24,7 @@ _SINGULAR = 1e-9
 _BLOCK_ROWS = 128
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def term_scores(moments: Moments, residual: ResidualMoments | None = None) -> Array:
     """R² of each term alone, shape (m,), mean over the outputs."""
     target = residual or moments.target
@@ -34,6 +35,7 @@ def term_scores(moments: Moments, residual: ResidualMoments | None = None) -> Ar
     return _ratio(share.mean(axis=1), variance)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def product_scores(moments: Moments, residual: ResidualMoments | None = None) -> Array:
     """R² that each product adds to its two terms, shape (m, m), upper triangle with diagonal.
 
@@ -83,6 +85,7 @@ def _solve(
     return along_i, along_j
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def sum_scores(
     moments: Moments, scales: Array, residual: ResidualMoments | None = None
 ) -> tuple[Array, Array]:
@@ -144,7 +147,7 @@ def top_pairs(
     >>> top_pairs(scores, allowed=np.ones((2, 2), bool), count=2, per_term=2)
     [(0, 1, 0.9), (1, 1, 0.5)]
     """
-    flat = np.where(allowed, scores, 0.0).ravel()
+    flat = np.where(allowed & np.isfinite(scores), scores, 0.0).ravel()
     candidates = np.flatnonzero(flat > 0)
     order = candidates[np.lexsort((candidates, -flat[candidates]))]
     used: Counter[int] = Counter()

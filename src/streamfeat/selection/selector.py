@@ -5,8 +5,9 @@ This module covers, in order:
 2. the lasso path on the search blocks, its penalty by cross-validation on them, walk-forward where
    rows are ordered (``_cross_validate``), the sparsest within one standard error of the best;
 3. a ridge refit of what is active (``fit``);
-4. confirmation on blocks that took no part so far: the model as a whole, then each feature, by
-   one-sided t-tests over blocks with Benjamini and Hochberg's step-up (``_confirm``);
+4. confirmation on blocks that took no part so far, by one-sided t-tests over blocks: the model as a
+   whole, then what each feature adds to those before it, in the order of a forward selection on the
+   search blocks, with Benjamini and Hochberg's step-up (``_confirm``);
 5. a refit on both, and the score on blocks untouched until then (``_score``).
 This module does *not* cover: screening (screen), or accumulating (gram).
 
@@ -80,13 +81,6 @@ class Model:
     intercepts: Array
     coefficients: Array
     means: Array
-
-    def without(self, feature: int) -> Model:
-        """The model with one coefficient at 0 and the feature's mean in the intercept."""
-        coefficients = self.coefficients.copy()
-        taken = coefficients[:, feature] * self.means[feature]
-        coefficients[:, feature] = 0.0
-        return Model(self.intercepts + taken, coefficients, self.means)
 
     def constant(self) -> Model:
         """The model that predicts the training mean."""
@@ -227,9 +221,9 @@ class _Choice:
             return self._selection((), 1.0, None)
         self.pool = self._representatives()
         active, stability, penalty = self._cross_validate()
+        active = self._forward(active)
         wanted = self._top_up(active)
-        model = fit(self.search, wanted, self.n_outputs, penalty)
-        whole, tests = self._confirm(model, wanted)
+        whole, tests = self._confirm(wanted, penalty)
         chosen = self._passed(active, whole, tests)
         selected = self._describe(chosen, wanted, tests, stability)
         score = self._score([f.index for f in selected], penalty) if selected else None
@@ -245,7 +239,7 @@ class _Choice:
         order = sorted(range(len(self.names)), key=lambda k: (self.costs[k], k))
         for k in order:
             if part.scale[k] == 0:
-                self._reject(k, "constant on the search blocks")
+                self._reject(k, "constant or overflowing on the search blocks")
                 continue
             close = np.abs(part.correlation[k, kept]) > DUPLICATE_CORRELATION
             if close.any():
@@ -350,18 +344,39 @@ class _Choice:
                 wanted[k] = None
         return list(wanted)
 
-    def _confirm(self, model: Model, wanted: list[int]) -> tuple[_Test, dict[int, _Test]]:
-        """Tests of the model and of each feature on the confirmation blocks."""
+    def _forward(self, active: list[int]) -> list[int]:
+        """``active`` by what each adds to those before it, largest first, on the search blocks."""
+        parts = [self._standardised(self.search, q) for q in range(self.n_outputs)]
+        left = parts[0].correlation[np.ix_(active, active)].copy()
+        with_outputs = np.array([part.with_output[active] for part in parts])
+        order: list[int] = []
+        for _ in active:
+            own = np.diag(left)
+            usable = own > 1e-10
+            usable[order] = False
+            added = (with_outputs**2).sum(axis=0) / np.where(usable, own, 1.0)
+            if not usable.any():
+                break
+            best = int(np.argmax(np.where(usable, added, -1.0)))
+            along = left[best] / own[best]
+            with_outputs = with_outputs - np.outer(with_outputs[:, best], along)
+            left = left - np.outer(left[best], along)
+            order.append(best)
+        return [active[k] for k in order]
+
+    def _confirm(self, wanted: list[int], penalty: float) -> tuple[_Test, dict[int, _Test]]:
+        """Tests of the whole model and of each feature, given those before it."""
         blocks = [self.grams.block(b) for b in CONFIRM if self.grams.rows[b] > 0]
         rows = np.array([gram.n for gram in blocks])
         variance = self._output_variance()
 
-        def errors(of: Model) -> Array:
-            return np.array([of.squared_error(gram) for gram in blocks]) / rows / variance
+        def errors(features: Sequence[int]) -> Array:
+            model = fit(self.search, features, self.n_outputs, penalty)
+            return np.array([model.squared_error(gram) for gram in blocks]) / rows / variance
 
-        own = errors(model)
-        tests = {k: _t_test(errors(model.without(k)) - own) for k in wanted}
-        return _t_test(errors(model.constant()) - own), tests
+        nested = [errors(wanted[:k]) for k in range(len(wanted) + 1)]
+        tests = {k: _t_test(nested[n] - nested[n + 1]) for n, k in enumerate(wanted)}
+        return _t_test(nested[0] - nested[-1]), tests
 
     def _output_variance(self) -> float:
         covariance = self.search.covariance
