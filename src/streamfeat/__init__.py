@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from streamfeat.pipeline.recipe import Feature, Recipe
     from streamfeat.pipeline.result import FeatureTable, RunReport
     from streamfeat.pipeline.run import RunPlan
-    from streamfeat.plan.targets import ForwardReturn, forward_return
+    from streamfeat.plan.targets import Label, forward, forward_return
 
 __version__ = version("streamfeat")
 
@@ -33,14 +33,15 @@ _HOMES = {
     "FeatureTable": "pipeline.result",
     "RunReport": "pipeline.result",
     "RunPlan": "pipeline.run",
-    "ForwardReturn": "plan.targets",
+    "Label": "plan.targets",
+    "forward": "plan.targets",
     "forward_return": "plan.targets",
 }
 
 __all__ = [
     "Feature",
     "FeatureTable",
-    "ForwardReturn",
+    "Label",
     "Recipe",
     "RunPlan",
     "RunReport",
@@ -48,6 +49,7 @@ __all__ = [
     "explain",
     "fit",
     "fit_transform",
+    "forward",
     "forward_return",
     "load",
 ]

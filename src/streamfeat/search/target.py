@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from streamfeat.errors import TargetError
 from streamfeat.evaluate.kernels import Array
 from streamfeat.plan.expr import Column, Expr
-from streamfeat.plan.targets import ForwardReturn, forward_return, parse_target
+from streamfeat.plan.targets import Label, forward_return, parse_target
 from streamfeat.sources.chunks import Chunk
 from streamfeat.sources.roles import Roles
 from streamfeat.sources.source import Source
@@ -78,14 +78,14 @@ def _text(values: pa.Array) -> pa.Array:
     return values.cast(pa.string())
 
 
-def target_column(source: Source, target: str | ForwardReturn | None) -> str | None:
+def target_column(source: Source, target: str | Label | None) -> str | None:
     """The source column that is the target itself, if one is."""
     names = {column.name for column in source.columns}
     return target if isinstance(target, str) and target in names else None
 
 
 def resolve_target(
-    source: Source, roles: Roles, target: str | ForwardReturn | None
+    source: Source, roles: Roles, target: str | Label | None
 ) -> Target:
     """What to predict, without looking at a row.
 
@@ -112,17 +112,17 @@ def resolve_target(
     return _label_target(source, roles, target)
 
 
-def _label_target(source: Source, roles: Roles, label: ForwardReturn) -> Target:
-    if source.column(label.column).role_type != "number":
-        raise TargetError(
-            f"{label}: column {label.column!r} is {source.column(label.column).arrow_type}, "
-            "not a number",
-            hint="name a price column",
-        )
+def _label_target(source: Source, roles: Roles, label: Label) -> Target:
+    for name in label.expr.inputs:
+        column = source.column(name)
+        if column.role_type == "text":
+            raise TargetError(
+                f"{label}: column {name!r} is {column.arrow_type}, not a number",
+                hint="name a column of numbers",
+            )
     if not roles.ordered:
         raise TargetError(
-            f"{label} needs rows in time order, and {source.name} has no time column with one row "
-            "per time and group",
+            f"{label} needs rows in time order, and {source.name} has no time column",
             hint="pass `time=` and, for several series, `group=`",
         )
     return Target(str(label), label.expr, task="regression", horizon=label.horizon)
