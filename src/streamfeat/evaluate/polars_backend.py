@@ -70,6 +70,7 @@ def polars_expr(
     group: str | None = None,
     time: str | None = None,
     library: Any = pl,
+    finite: Callable[[Any], Any] | None = None,
 ) -> Any:
     """``expr`` as a Polars expression, float64, null for every violation.
 
@@ -77,9 +78,10 @@ def polars_expr(
     ----------
     columns
         The frame's name of each column; None: its own.
-    library
-        What stands for ``polars``.
+    library, finite
+        What stands for ``polars`` and for ``finite_only`` where code is written.
     """
+    finite = finite or finite_only
     rename = columns or {}
 
     def over(inner: Any) -> Any:
@@ -94,7 +96,7 @@ def polars_expr(
             return library.lit(node.value)
         if isinstance(node, Column):
             values = library.col(rename.get(node.name, node.name)).cast(library.Float64)
-            return _finite(values, library)
+            return finite(values)
         assert isinstance(node, Call)
         if node.primitive.takes == "timestamp":
             (argument,) = node.args
@@ -102,13 +104,14 @@ def polars_expr(
             return _calendar(node, library.col(rename.get(argument.name, argument.name)), library)
         args = [build(child) for child in node.args]
         made = TRANSLATIONS[node.primitive.name](node, args, over)
-        return _finite(made, library)
+        return finite(made)
 
     return build(expr)
 
 
-def _finite(values: Any, library: Any) -> Any:
-    return library.when(values.is_finite()).then(values)
+def finite_only(values: pl.Expr) -> Any:
+    """``values`` where they are finite, else null."""
+    return pl.when(values.is_finite()).then(values)
 
 
 def _calendar(node: Call, values: Any, library: Any) -> Any:

@@ -85,9 +85,10 @@ class RunReport:
 
     def __str__(self) -> str:
         lines = [f"{name:<12} {value}" for name, value in self._facts()]
-        if self.rejected:
+        tested = [r for r in self.rejected if "pass (" in r.reason]
+        if tested:
             lines.append("best that failed")
-            lines += [f"  {r.formula}: {r.reason}" for r in self.rejected[:5]]
+            lines += [f"  {r.formula}: {r.reason}" for r in tested[:5]]
         return "\n".join(lines)
 
     def _facts(self) -> list[tuple[str, str]]:

@@ -449,7 +449,13 @@ class _Choice:
             for k, name in enumerate(self.names)
             if k not in taken
         ]
-        rejected = sorted((*self.rejected.values(), *rest), key=lambda r: (-r.gain, r.index))
+        tested = [r for r in self.rejected.values() if "pass" in r.reason]
+        others = [r for r in self.rejected.values() if "pass" not in r.reason]
+        rejected = [
+            *sorted(tested, key=lambda r: (-r.gain, r.index)),
+            *rest,
+            *sorted(others, key=lambda r: r.index),
+        ]
         rows = self.grams.rows
         return Selection(
             selected=selected,
