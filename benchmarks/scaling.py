@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
+
 from measure import FIXTURES, megabytes, print_table, run
 
 PRICES = ("open", "high", "low", "close")

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pyarrow.parquet as pq
+
 from measure import FIXTURES, digest, megabytes, print_table, run
 
 

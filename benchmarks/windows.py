@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 import polars as pl
-from measure import print_table
 
+from measure import print_table
 from streamfeat.evaluate.program import Frame, Program
 from streamfeat.plan.primitives import call
 

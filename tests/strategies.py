@@ -19,9 +19,7 @@ VALUES = st.one_of(
     st.none(),
 )
 ROW_NAMES = [p.name for p in PRIMITIVES.values() if p.kind == "row" and p.takes == "number"]
-WINDOW_NAMES = [
-    p.name for p in PRIMITIVES.values() if p.kind != "row" and not p.looks_ahead
-]
+WINDOW_NAMES = [p.name for p in PRIMITIVES.values() if p.kind != "row" and not p.looks_ahead]
 
 
 def expressions(names: tuple[str, ...] = NAMES, *, windows: bool = True) -> st.SearchStrategy[Expr]:
@@ -33,9 +31,7 @@ def expressions(names: tuple[str, ...] = NAMES, *, windows: bool = True) -> st.S
         constants = st.sampled_from([1.0, -2.0, 0.5]).map(Constant)
         made = [st.builds(_row, st.sampled_from(ROW_NAMES), inner, inner | constants)]
         if windows:
-            made.append(
-                st.builds(_window, st.sampled_from(WINDOW_NAMES), inner, st.integers(2, 6))
-            )
+            made.append(st.builds(_window, st.sampled_from(WINDOW_NAMES), inner, st.integers(2, 6)))
         return st.one_of(made)
 
     return st.recursive(leaves | (calendars if windows else leaves), extend, max_leaves=4)

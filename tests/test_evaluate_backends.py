@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from reference import evaluate
 from strategies import NAMES, expressions, panels
-
 from streamfeat.errors import OptionError
 from streamfeat.evaluate.backend import backend
 from streamfeat.evaluate.program import Frame, Program
@@ -71,9 +71,7 @@ SINGLE = [p for p in PRIMITIVES.values() if p.takes == "number"]
 @pytest.mark.parametrize("name", EVALUATORS)
 @settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 @given(panels(), st.integers(2, 6))
-def test_every_primitive_agrees_with_the_reference(
-    name: str, table: pa.Table, rows: int
-) -> None:
+def test_every_primitive_agrees_with_the_reference(name: str, table: pa.Table, rows: int) -> None:
     for primitive in SINGLE:
         if primitive.looks_ahead and name == "kernels":
             continue

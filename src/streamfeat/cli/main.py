@@ -27,7 +27,7 @@ class Failure(click.ClickException):
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
-        self.exit_code = int(getattr(error, "exit_code", 1))
+        self.exit_code = int(getattr(error, "exit_code", 1))  # type: ignore[misc]
 
     def show(self, file: Any = None) -> None:
         click.echo(f"error: {self.message}", err=True)

@@ -135,9 +135,7 @@ transformations, windows, include, exclude, seed, threads, progress
         source: Any = X
         if y is not None:
             if self.target is not None:
-                raise TargetError(
-                    "both y and target were given", hint="leave one of them out"
-                )
+                raise TargetError("both y and target were given", hint="leave one of them out")
             source, options["target"] = _with_target(X, y)
         recipe = run.fit(source, options)
         self.recipe_, self.report_ = recipe, recipe.report
@@ -159,7 +157,11 @@ transformations, windows, include, exclude, seed, threads, progress
         """
         if not hasattr(self, "recipe_"):
             raise RecipeError("this StreamFeat is not fitted", hint="call fit first")
-        options: dict[str, Any] = {"memory": self.memory, "threads": self.threads, "progress": self.progress}
+        options: dict[str, Any] = {
+            "memory": self.memory,
+            "threads": self.threads,
+            "progress": self.progress,
+        }
         give_back = _giver(X)
         if output is not None or give_back is None:
             return self.recipe_.transform(X, output=output, **options)

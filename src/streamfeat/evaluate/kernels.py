@@ -277,11 +277,12 @@ def _since(time: NDArray[np.int64], unit: str) -> NDArray[np.int64]:
 
 
 _CALENDAR: dict[str, Callable[[NDArray[np.int64]], NDArray[np.int64]]] = {
-    "year": lambda t: _days(t).astype("datetime64[D]").astype("datetime64[Y]").astype(np.int64)
-    + 1970,
-    "month": lambda t: _days(t).astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
-    % 12
-    + 1,
+    "year": lambda t: (
+        _days(t).astype("datetime64[D]").astype("datetime64[Y]").astype(np.int64) + 1970
+    ),
+    "month": lambda t: (
+        _days(t).astype("datetime64[D]").astype("datetime64[M]").astype(np.int64) % 12 + 1
+    ),
     "day": lambda t: _since(t, "M") + 1,
     "day_of_week": lambda t: (_days(t) + 3) % 7 + 1,
     "day_of_year": lambda t: _since(t, "Y") + 1,

@@ -12,7 +12,7 @@ from typing import Any
 from streamfeat.evaluate.polars_backend import polars_expr
 from streamfeat.plan.expr import Expr
 
-_HEAD = '''"""Features chosen by streamfeat; ``features(frame)`` takes and gives a polars LazyFrame."""
+_HEAD = '''"""Features chosen by streamfeat; ``features(frame)`` of a polars LazyFrame."""
 
 import polars as pl
 
@@ -119,8 +119,6 @@ def select_code(
     library, steps = _Library("pl"), _Lines()
     chosen = [f"        {library.col(key)!r}," for key in keys]
     for name, expr in features.items():
-        made = polars_expr(
-            expr, group=group, time=time, library=library, finite=steps.finite
-        )
+        made = polars_expr(expr, group=group, time=time, library=library, finite=steps.finite)
         chosen.append(f"        {made.alias(name)!r},")
     return _HEAD + "\n".join([*steps.lines, "    return frame.select(", *chosen, "    )"]) + "\n"

@@ -195,9 +195,7 @@ def _schedule(exprs: Sequence[Expr]) -> tuple[Expr, ...]:
 def _has_kernel(node: Call) -> bool:
     primitive = node.primitive
     return (
-        primitive.name in KERNELS
-        or primitive.kind == "recursive"
-        or primitive.takes == "timestamp"
+        primitive.name in KERNELS or primitive.kind == "recursive" or primitive.takes == "timestamp"
     )
 
 

@@ -109,9 +109,7 @@ class Scanner:
         self.source.check_unchanged()
         self.events.emit(PassFinished(name, time.perf_counter() - started))
 
-    def tiles(
-        self, program: Program, numbers: Iterable[int], work: Callable[[Tile], None]
-    ) -> None:
+    def tiles(self, program: Program, numbers: Iterable[int], work: Callable[[Tile], None]) -> None:
         """Run ``work`` on single tiles, by number; recursive columns start afresh in each."""
         reader = self.reader(program)
         for number in numbers:

@@ -94,9 +94,7 @@ class _Cursor:
         self._chunk_row = 0
         return {}
 
-    def append(
-        self, columns: list[pa.Array], keys: Sequence[str], names: tuple[str, ...]
-    ) -> None:
+    def append(self, columns: list[pa.Array], keys: Sequence[str], names: tuple[str, ...]) -> None:
         n_rows = self._n_rows(columns)
         arrays = list(columns)
         if keys and self._keys is not None:

@@ -299,9 +299,7 @@ class OutputWriter:
         self._writer, self._tail, self._n_written = None, None, 0
 
     def _save_manifest(self) -> None:
-        _replace(
-            self._work / "manifest.json", json.dumps({"key": self._key, "spans": self._spans})
-        )
+        _replace(self._work / "manifest.json", json.dumps({"key": self._key, "spans": self._spans}))
 
     # -- the end -----------------------------------------------------------------------------
 

@@ -61,7 +61,9 @@ class BatchController:
         if self.hold:
             return replace(self, hold=self.hold - 1)
         if sample.process_bytes < self.low_bytes:
-            return replace(self, rows=self._fit(self.rows + max(self.most_rows // 8, self.tile_rows)))
+            return replace(
+                self, rows=self._fit(self.rows + max(self.most_rows // 8, self.tile_rows))
+            )
         return self
 
     def _fit(self, rows: int) -> int:

@@ -147,9 +147,7 @@ class AllocationPlan:
             "minimum_bytes": self.minimum_bytes,
             "chunk_rows": self.chunk_rows,
             "threads": self.threads,
-            "items": [
-                {"name": i.name, "nbytes": i.nbytes, "note": i.note} for i in self.items
-            ],
+            "items": [{"name": i.name, "nbytes": i.nbytes, "note": i.note} for i in self.items],
         }
 
 

@@ -140,7 +140,9 @@ class Options:
     include: tuple[str, ...] | None = _option(None, "columns to use; all numeric ones", _list)
     exclude: tuple[str, ...] | None = _option(None, "columns not to use", _list)
     originals: bool = _option(False, "write the original columns too", _flag)
-    names: str = _option("formula", "formula, or short: f001, f002, ...", _choice("formula", "short"))
+    names: str = _option(
+        "formula", "formula, or short: f001, f002, ...", _choice("formula", "short")
+    )
     sort: str = _option("auto", "auto, or never: refuse unsorted rows", _choice("auto", "never"))
     overwrite: bool = _option(False, "replace an output that exists", _flag)
     directory: bool = _option(False, "write a directory of part files", _flag)
@@ -158,7 +160,7 @@ def resolve(
     keywords: Mapping[str, Any],
     *,
     environ: Mapping[str, str] | None = None,
-    directory: Path | None = Path("."),
+    directory: Path | None = Path(),
     config: Path | None = None,
 ) -> Options:
     """The options of all layers together.

@@ -160,8 +160,7 @@ class Recipe:
             version = data["format_version"]
             if version != FORMAT_VERSION:
                 raise RecipeError(
-                    f"the recipe has format version {version}; this version reads "
-                    f"{FORMAT_VERSION}",
+                    f"the recipe has format version {version}; this version reads {FORMAT_VERSION}",
                     hint="update streamfeat, or write the recipe again",
                 )
             recipe = cls._from_dict(data)
@@ -226,7 +225,9 @@ class Recipe:
 
         return select_code(self.exprs, keys=self.keys, group=self.group, time=self.time)
 
-    def transform(self, source: Any, *, output: str | Path | None = None, **options: Any) -> FeatureTable:
+    def transform(
+        self, source: Any, *, output: str | Path | None = None, **options: Any
+    ) -> FeatureTable:
         """Compute the features on new data.
 
         Parameters

@@ -15,10 +15,10 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from streamfeat import __version__
 from streamfeat.errors import NoUsableColumnsError, RecipeError
 from streamfeat.evaluate.program import Program
 from streamfeat.evaluate.scan import Scanner
@@ -40,6 +40,8 @@ from streamfeat.sources.opening import open_source
 from streamfeat.sources.order import order_source
 from streamfeat.sources.roles import Roles, infer_roles
 from streamfeat.sources.source import Source
+
+_VERSION = version("streamfeat")
 
 
 @dataclass(frozen=True)
@@ -285,7 +287,7 @@ def _search_key(opened: Opened, options: Options) -> str:
             "level", "transformations", "windows", "include", "exclude", "names", "seed",
         )
     }  # fmt: skip
-    text = json.dumps([__version__, opened.source.fingerprint(), chosen], sort_keys=True)
+    text = json.dumps([_VERSION, opened.source.fingerprint(), chosen], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -372,7 +374,7 @@ def _cached(key: str) -> Path:
 
 def _written_keys(source: Source, keys: Sequence[str], target: str | None) -> list[str]:
     names = {column.name for column in source.columns}
-    return [name for name in dict.fromkeys((*keys, target)) if name in names]  # type: ignore[misc]
+    return [name for name in dict.fromkeys((*keys, target)) if name is not None and name in names]
 
 
 def _materialise(
@@ -415,7 +417,7 @@ def _write(
     columns = [*keys, *kept]
     text = recipe.to_json()
     run_key = hashlib.sha256(
-        json.dumps([original.fingerprint(), text, columns, __version__]).encode()
+        json.dumps([original.fingerprint(), text, columns, _VERSION]).encode()
     ).hexdigest()
     with OutputWriter(
         path,

@@ -42,7 +42,9 @@ class Shape:
     key_bytes_per_row: float
 
 
-def allocation(shape: Shape, *, budget_bytes: int, baseline_bytes: int | None = None) -> AllocationPlan:
+def allocation(
+    shape: Shape, *, budget_bytes: int, baseline_bytes: int | None = None
+) -> AllocationPlan:
     """The allocation plan of a run.
 
     Raises

@@ -9,7 +9,7 @@ This module does *not* cover: scoring (selection.screen), or the vocabulary (pla
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,7 +21,7 @@ from streamfeat.sources.roles import Roles
 Operation = Literal["mul", "add", "sub"]
 
 _ONE = Constant(1)
-TRANSFORMATIONS = {
+TRANSFORMATIONS: dict[str, Callable[[Expr], Expr]] = {
     "1/": reciprocal,
     "exp": lambda x: call("exp", x),
     "log": lambda x: call("log", x),
@@ -111,9 +111,7 @@ def _windows(roles: Roles, windows: Sequence[int]) -> Iterator[Expr]:
         yield from (call("rolling_min", roles.low, params=(w,)) for w in windows)
 
 
-def _column_windows(
-    name: str, windows: Sequence[int], *, changes: Sequence[int]
-) -> Iterator[Expr]:
+def _column_windows(name: str, windows: Sequence[int], *, changes: Sequence[int]) -> Iterator[Expr]:
     yield call("lag", name, params=(1,))
     yield call("diff", name, params=(1,))
     yield call("log_return", name, params=(1,))

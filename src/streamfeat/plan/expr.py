@@ -108,9 +108,7 @@ class Expr:
     @property
     def kind(self) -> Kind:
         kinds = {node.primitive.kind for node in self.walk() if isinstance(node, Call)}
-        return (
-            "recursive" if "recursive" in kinds else "window" if "window" in kinds else "row"
-        )
+        return "recursive" if "recursive" in kinds else "window" if "window" in kinds else "row"
 
 
 @dataclass(frozen=True)
@@ -175,16 +173,16 @@ class Call(Expr):
     def lookback(self) -> int:
         rows = {"none": 0, "lag": 0, "length": -1}[self.primitive.window_rows]
         own = 0 if self.primitive.window_rows == "none" else int(self.params[0]) + rows
-        return Expr.lookback.fget(self) + (0 if self.primitive.looks_ahead else own)  # type: ignore[attr-defined]
+        return max(a.lookback for a in self.args) + (0 if self.primitive.looks_ahead else own)
 
     @property
     def lookahead(self) -> int:
         own = int(self.params[0]) if self.primitive.looks_ahead else 0
-        return Expr.lookahead.fget(self) + own  # type: ignore[attr-defined]
+        return max(a.lookahead for a in self.args) + own
 
     @property
     def cost(self) -> float:
-        return Expr.cost.fget(self) + self.primitive.cost  # type: ignore[attr-defined]
+        return sum(a.cost for a in self.args) + self.primitive.cost
 
     @cached_property
     def _text(self) -> str:
@@ -192,17 +190,17 @@ class Call(Expr):
         if not p.symbol:
             return f"{p.name}({', '.join([*map(str, self.args), *map(number_text, self.params)])})"
         left, right = self.args
-        return (
-            f"{_wrapped(left, p.precedence)} {p.symbol} {_wrapped(right, p.precedence + 1)}"
-        )
+        return f"{_wrapped(left, p.precedence)} {p.symbol} {_wrapped(right, p.precedence + 1)}"
 
     def __str__(self) -> str:
         return self._text
 
 
 def _wrapped(child: Expr, at_least: int) -> str:
-    loose = isinstance(child, Call) and child.primitive.symbol and (
-        child.primitive.precedence < at_least
+    loose = (
+        isinstance(child, Call)
+        and child.primitive.symbol
+        and (child.primitive.precedence < at_least)
     )
     negative = isinstance(child, Constant) and math.copysign(1.0, child.value) < 0
     return f"({child})" if loose or negative else str(child)

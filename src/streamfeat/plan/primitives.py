@@ -48,23 +48,44 @@ WINDOW_PRIMITIVES = (
     Primitive("diff", 1, 1, "window", "lag", cost=2.0, source="x - lag(x, k)"),
     Primitive("pct_change", 1, 1, "window", "lag", cost=3.0, source="x / lag(x, k) - 1"),
     Primitive(
-        "log_return", 1, 1, "window", "lag", cost=10.0,
+        "log_return",
+        1,
+        1,
+        "window",
+        "lag",
+        cost=10.0,
         source="log(x / lag(x, k)); null unless both are positive",
     ),
     Primitive("rolling_sum", 1, 1, "window", "length", cost=6.0),
     Primitive("rolling_mean", 1, 1, "window", "length", cost=6.0),
     Primitive(
-        "rolling_std", 1, 1, "window", "length", cost=15.0, least_param=2,
+        "rolling_std",
+        1,
+        1,
+        "window",
+        "length",
+        cost=15.0,
+        least_param=2,
         source="sample standard deviation (n - 1); 0 where all values are equal",
     ),
     Primitive("rolling_min", 1, 1, "window", "length", cost=6.0),
     Primitive("rolling_max", 1, 1, "window", "length", cost=6.0),
     Primitive(
-        "rolling_zscore", 1, 1, "window", "length", cost=18.0, least_param=2,
+        "rolling_zscore",
+        1,
+        1,
+        "window",
+        "length",
+        cost=18.0,
+        least_param=2,
         source="(x - rolling_mean) / rolling_std; null where all values are equal",
     ),
     Primitive(
-        "ema", 1, 1, "recursive", cost=20.0,
+        "ema",
+        1,
+        1,
+        "recursive",
+        cost=20.0,
         source="alpha = 2 / (span + 1); first value is the first observation; "
         "y = (1 - alpha) * y_before + alpha * x; a null row is null and leaves the state alone",
     ),
@@ -76,7 +97,14 @@ INFIX = {p.symbol: p for p in (ADD, SUB, MUL, DIV)}
 PRIMITIVES: dict[str, Primitive] = {
     p.name: p
     for p in (
-        ADD, SUB, MUL, DIV, *ROW_PRIMITIVES, *CALENDAR_PRIMITIVES, *WINDOW_PRIMITIVES, LEAD,
+        ADD,
+        SUB,
+        MUL,
+        DIV,
+        *ROW_PRIMITIVES,
+        *CALENDAR_PRIMITIVES,
+        *WINDOW_PRIMITIVES,
+        LEAD,
     )
 }
 

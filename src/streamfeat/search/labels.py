@@ -118,7 +118,7 @@ def _time_folds(scanner: Scanner, time: str, span: _TimeSpan) -> TimeFolds:
         "lay out the time blocks",
         Program([]),
         lambda tile: whole_times(tile.frame.columns[time][tile.frame.own]),
-        lambda times: histogram.update(times),
+        histogram.add,
         columns=[time],
     )
     return time_folds(histogram)

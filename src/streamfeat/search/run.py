@@ -133,9 +133,7 @@ def search(
     )
 
 
-def _usable_terms(
-    scanner: Scanner, made: tuple[Term, ...]
-) -> tuple[Standard, tuple[Term, ...]]:
+def _usable_terms(scanner: Scanner, made: tuple[Term, ...]) -> tuple[Standard, tuple[Term, ...]]:
     standard = pilot(scanner, [term.expr for term in made])
     usable = (standard.known_share >= LEAST_KNOWN_SHARE) & (standard.row_share < _ALONE)
     kept = np.flatnonzero(usable)

@@ -64,7 +64,9 @@ class Target:
         if not self.is_text:
             return {}
         codes = np.full(len(chunk.row_in_group), np.nan)
-        found = [pc.index_in(_text(b.column(self.column)), pa.array(self.labels)) for b in chunk.keys]
+        found = [
+            pc.index_in(_text(b.column(self.column)), pa.array(self.labels)) for b in chunk.keys
+        ]
         own = [codes_of.cast(pa.float64()).to_numpy(zero_copy_only=False) for codes_of in found]
         codes[chunk.n_before : chunk.n_before + chunk.n_rows] = np.concatenate(own)
         return {_CODES: codes}
@@ -84,9 +86,7 @@ def target_column(source: Source, target: str | Label | None) -> str | None:
     return target if isinstance(target, str) and target in names else None
 
 
-def resolve_target(
-    source: Source, roles: Roles, target: str | Label | None
-) -> Target:
+def resolve_target(source: Source, roles: Roles, target: str | Label | None) -> Target:
     """What to predict, without looking at a row.
 
     Raises

@@ -62,6 +62,10 @@ class TimeHistogram:
         self.counts += np.bincount(bins, minlength=_N_BINS)
         return self
 
+    def add(self, times: Times) -> None:
+        """``update`` as a consumer."""
+        self.update(times)
+
     def merge(self, other: TimeHistogram) -> TimeHistogram:
         self.counts += other.counts
         return self

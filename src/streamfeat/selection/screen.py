@@ -72,9 +72,7 @@ def _product_rows(moments: Moments, target: ResidualMoments, rows: slice) -> Arr
     return np.where(usable, total / np.where(usable, left, 1.0), 0.0) / len(target.sums)
 
 
-def _solve(
-    v_i: Array, v_j: Array, w: Array, k_i: Array, k_j: Array
-) -> tuple[Array, Array]:
+def _solve(v_i: Array, v_j: Array, w: Array, k_i: Array, k_j: Array) -> tuple[Array, Array]:
     """Coefficients of the projection on (u_i, u_j); on the first alone where they are collinear."""
     determinant = v_i * v_j - w**2
     regular = determinant > _SINGULAR * v_i * v_j

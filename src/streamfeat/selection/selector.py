@@ -321,9 +321,7 @@ class _Choice:
             errors[k] = block.squared_error(weights) / block.n
         return errors
 
-    def _ridge_penalty(
-        self, active: list[int], splits: list[tuple[list[int], int]]
-    ) -> float:
+    def _ridge_penalty(self, active: list[int], splits: list[tuple[list[int], int]]) -> float:
         def error(penalty: float) -> float:
             return sum(
                 fit(self.grams.total(train), active, self.n_outputs, penalty).squared_error(
@@ -414,9 +412,7 @@ class _Choice:
         parts = [self._standardised(self.search, q).with_output ** 2 for q in range(self.n_outputs)]
         return np.mean(parts, axis=0)
 
-    def _score(
-        self, chosen: list[int], penalty: float
-    ) -> tuple[float, tuple[float, float], float]:
+    def _score(self, chosen: list[int], penalty: float) -> tuple[float, tuple[float, float], float]:
         training = self.grams.total([*SEARCH, *CONFIRM])
         model = fit(training, chosen, self.n_outputs, penalty)
         raw = fit(training, self.baseline, self.n_outputs, penalty)

@@ -91,9 +91,7 @@ def order_source(
                 hint='sort the data, or leave out sort="never"',
             )
         announce(f"rows are not in order of {', '.join(keys)}: sorting a copy into spill")
-        ordered = sort_source(
-            source, keys, spill=spill, memory_bytes=memory_bytes, threads=threads
-        )
+        ordered = sort_source(source, keys, spill=spill, memory_bytes=memory_bytes, threads=threads)
         found = check_order(ordered, keys)
     if found.n_duplicates:
         if roles.group is None and not roles.time_was_given and not needs_order:
@@ -186,11 +184,11 @@ def sort_source(
 
 def _sort_in_memory(source: Source, keys: Sequence[str], path: Path) -> None:
     names = source.schema().names
-    table = pa.Table.from_batches(
-        source.read(0, source.n_rows, names), schema=source.schema()
-    )
+    table = pa.Table.from_batches(source.read(0, source.n_rows, names), schema=source.schema())
     order = pc.sort_indices(
-        pa.table([_combined(table, key) for key in keys], names=[f"k{n}" for n in range(len(keys))]),
+        pa.table(
+            [_combined(table, key) for key in keys], names=[f"k{n}" for n in range(len(keys))]
+        ),
         sort_keys=[(f"k{n}", "ascending") for n in range(len(keys))],
     )
     with sorted_writer(path, source.schema()) as writer:
@@ -253,7 +251,7 @@ def _child_error(out: str, trouble: str, code: int) -> SourceError:
     try:
         told = json.loads(out.strip().splitlines()[-1])
         kind = getattr(errors, told["error"], SourceError)
-        return kind(told["message"], hint=told["hint"])  # type: ignore[no-any-return]
+        return kind(told["message"], hint=told["hint"])
     except (ValueError, KeyError, IndexError, TypeError):
         last = trouble.strip().splitlines()[-1:] or ["no message"]
         return SourceError(
@@ -264,9 +262,7 @@ def _child_error(out: str, trouble: str, code: int) -> SourceError:
 
 def _local_files(source: Source, spill: Path) -> ParquetSource:
     """Files that another process can open: the source's own, or a copy in spill."""
-    if isinstance(source, ParquetSource) and isinstance(
-        source.filesystem, pafs.LocalFileSystem
-    ):
+    if isinstance(source, ParquetSource) and isinstance(source.filesystem, pafs.LocalFileSystem):
         return source
     path = spill / f"copy-{uuid.uuid4().hex}.parquet"
     with sorted_writer(path, source.schema()) as writer:

@@ -103,9 +103,7 @@ class ParquetSource:
         If there are no rows or no columns.
     """
 
-    def __init__(
-        self, files: Sequence[File], filesystem: pafs.FileSystem, name: str
-    ) -> None:
+    def __init__(self, files: Sequence[File], filesystem: pafs.FileSystem, name: str) -> None:
         self.files = tuple(files)
         self.filesystem = filesystem
         self.name = name
@@ -187,9 +185,7 @@ class ParquetSource:
             for row in range(start, stop, BASE_BATCH_ROWS):
                 yield {}, min(BASE_BATCH_ROWS, stop - row)
             return
-        blocks = [
-            columns[k : k + _COLUMN_BLOCK] for k in range(0, len(columns), _COLUMN_BLOCK)
-        ]
+        blocks = [columns[k : k + _COLUMN_BLOCK] for k in range(0, len(columns), _COLUMN_BLOCK)]
         if len(blocks) == 1:
             for batch in self._batches(file, start, stop, columns):
                 yield dict(zip(columns, batch.columns, strict=True)), batch.num_rows
@@ -245,7 +241,8 @@ class ParquetSource:
 
 def _row_groups(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[list[int], int]:
     """The row groups that hold rows ``start`` to ``stop``, and rows to skip in the first."""
-    groups, skip, row = [], 0, 0
+    groups: list[int] = []
+    skip, row = 0, 0
     for number in range(metadata.num_row_groups):
         n_rows = metadata.row_group(number).num_rows
         if row < stop and row + n_rows > start:

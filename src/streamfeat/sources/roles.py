@@ -7,7 +7,7 @@ This module does *not* cover: whether rows are in order (order).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from streamfeat.errors import RowOrderError
 from streamfeat.sources.source import ColumnInfo, Source
@@ -113,8 +113,12 @@ def infer_roles(
     free = {n: c for n, c in columns.items() if n not in (time, group)}
     numbers = tuple(n for n, c in free.items() if c.role_type == "number")
     bars = _infer_bars(numbers)
-    return replace(
-        Roles(**bars),
+    return Roles(
+        open=bars["open"],
+        high=bars["high"],
+        low=bars["low"],
+        close=bars["close"],
+        volume=bars["volume"],
         time=time,
         group=group,
         numeric=numbers,

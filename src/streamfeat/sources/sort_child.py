@@ -55,7 +55,9 @@ def sort(request: dict[str, Any]) -> None:
     inside = pa.schema([pa.field(f"c{k}", plain_type(f.type)) for k, f in enumerate(schema)])
     connection = duckdb.connect(config=_config(request))
     try:
-        connection.register("unsorted", pa.RecordBatchReader.from_batches(inside, _read(source, inside)))
+        connection.register(
+            "unsorted", pa.RecordBatchReader.from_batches(inside, _read(source, inside))
+        )
         order = ", ".join(f"c{k} ASC NULLS LAST" for k in request["keys"])
         rows = connection.sql(f"SELECT * FROM unsorted ORDER BY {order}")
         _write(rows.to_arrow_reader(_BATCH_ROWS), schema, source, Path(request["output"]))
