@@ -12,13 +12,14 @@ import ctypes
 import json
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from streamfeat.errors import StreamFeatError
+from streamfeat.errors import MemoryExhaustionError, StreamFeatError
 from streamfeat.sources.order import row_group_rows, sorted_writer
 from streamfeat.sources.parquet import ParquetSource, open_file
 
@@ -53,16 +54,44 @@ def sort(request: dict[str, Any]) -> None:
     source = ParquetSource(files, filesystem, request["name"])
     schema = source.schema()
     inside = pa.schema([pa.field(f"c{k}", plain_type(f.type)) for k, f in enumerate(schema)])
+    feed = _Feed(source, inside)
     connection = duckdb.connect(config=_config(request))
     try:
-        connection.register(
-            "unsorted", pa.RecordBatchReader.from_batches(inside, _read(source, inside))
-        )
+        connection.register("unsorted", pa.RecordBatchReader.from_batches(inside, feed.batches()))
         order = ", ".join(f"c{k} ASC NULLS LAST" for k in request["keys"])
         rows = connection.sql(f"SELECT * FROM unsorted ORDER BY {order}")
         _write(rows.to_arrow_reader(_BATCH_ROWS), schema, source, Path(request["output"]))
+    except Exception as error:
+        raise feed.error or _trouble(error) from error
     finally:
         connection.close()
+
+
+def _trouble(error: Exception) -> StreamFeatError:
+    return MemoryExhaustionError(
+        f"sorting out of core failed: {str(error).strip().splitlines()[0]}",
+        hint="give more `memory`, free disk space for `spill`, or sort the data yourself",
+    )
+
+
+class _Feed:
+    """The rows as the engine takes them; keeps an error that the engine would make unreadable."""
+
+    def __init__(self, source: ParquetSource, inside: pa.Schema) -> None:
+        self._source = source
+        self._inside = inside
+        self.error: StreamFeatError | None = None
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        names = self._source.schema().names
+        try:
+            for batch in self._source.read(0, self._source.n_rows, names):
+                pairs = zip(batch.columns, self._inside, strict=True)
+                columns = [_cast(c, f.type) for c, f in pairs]
+                yield pa.RecordBatch.from_arrays(columns, schema=self._inside)
+        except StreamFeatError as error:
+            self.error = error
+            raise
 
 
 def _config(request: dict[str, Any]) -> dict[str, Any]:
@@ -79,13 +108,6 @@ def _config(request: dict[str, Any]) -> dict[str, Any]:
 def plain_type(kind: pa.DataType) -> pa.DataType:
     """The type as the engine takes it."""
     return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
-def _read(source: ParquetSource, inside: pa.Schema) -> Any:
-    names = source.schema().names
-    for batch in source.read(0, source.n_rows, names):
-        columns = [_cast(c, f.type) for c, f in zip(batch.columns, inside, strict=True)]
-        yield pa.RecordBatch.from_arrays(columns, schema=inside)
 
 
 def _cast(values: pa.Array, kind: pa.DataType) -> pa.Array:
