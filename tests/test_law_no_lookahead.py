@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -103,6 +104,6 @@ def test_law_no_label_reaches_into_another_block(days: int, horizon: int, symbol
         own = blocks == block
         spans[int(block)] = (time[own].min(), end[own].max())
     ordered = [spans[block] for block in sorted(spans)]
-    assert all(last < first for (_, last), (first, _) in zip(ordered, ordered[1:], strict=False))
+    assert all(last < first for (_, last), (first, _) in itertools.pairwise(ordered))
     assert (blocks[end == NULL_TIME] == -1).all()
     assert not any(math.isnan(low) for low, _ in ordered)

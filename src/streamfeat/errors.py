@@ -44,9 +44,8 @@ class StreamFeatError(Exception):
 def _rebuild(
     kind: type[StreamFeatError], message: str, hint: str, state: dict[str, Any]
 ) -> StreamFeatError:
-    error = kind.__new__(kind)
-    Exception.__init__(error, message)
-    error.__dict__.update(state, message=message, hint=hint)
+    error = kind(message, hint=hint)
+    error.__dict__.update(state)
     return error
 
 
@@ -147,6 +146,6 @@ class MemoryExhaustionError(MemoryManagementError, MemoryError):
 class BudgetTooSmallError(MemoryExhaustionError):
     """The plan cannot fit the budget; ``minimum_bytes`` is the least that would do."""
 
-    def __init__(self, message: str, *, minimum_bytes: int, hint: str = "") -> None:
+    def __init__(self, message: str, *, minimum_bytes: int = 0, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.minimum_bytes = minimum_bytes

@@ -19,7 +19,7 @@ from streamfeat.pipeline import run
 from streamfeat.pipeline.recipe import Recipe
 from streamfeat.pipeline.result import FeatureTable, RunReport
 
-_ROW = "\0row"
+_ROW = "__streamfeat_row__"
 _TARGET = "target"
 
 

@@ -24,7 +24,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -78,6 +78,14 @@ def writer_bytes(schema: pa.Schema, row_group_rows: int = ROW_GROUP_ROWS) -> int
     return int(2.5 * row_group_rows * 8 * len(schema))
 
 
+def write_all(file: BinaryIO, data: Any) -> int:
+    """Write all of ``data`` to an unbuffered file."""
+    left = memoryview(data).cast("B")
+    while left:
+        left = left[file.write(left) :]
+    return memoryview(data).nbytes
+
+
 class _Tail:
     """The end of a file as a writer's sink: counts and checksums what passes."""
 
@@ -88,7 +96,7 @@ class _Tail:
 
     def write(self, data: Any) -> int:
         self.checksum = zlib.crc32(data, self.checksum)
-        return self._file.write(data)
+        return write_all(self._file, data)
 
     def tell(self) -> int:
         return self._file.tell()
@@ -194,7 +202,9 @@ class OutputWriter:
             ) from error
         self._spans = self._known_spans()
         if not self._directory:
-            self._data = (self._work / "data").open("r+b" if self._spans else "w+b")
+            self._data = (self._work / "data").open(
+                "r+b" if self._spans else "w+b", buffering=0
+            )
             self._data.truncate(self._length)
             self._data.seek(self._length)
         self.resume_row = sum(span["rows"] for span in self._spans)
@@ -260,7 +270,7 @@ class OutputWriter:
         if self._directory:
             part = self._part(len(self._spans))
             part.parent.mkdir(exist_ok=True)
-            self._data = part.open("w+b")
+            self._data = part.open("w+b", buffering=0)
         self._tail = _Tail(self._data)
         text = [f.name for f in self._schema if not pa.types.is_primitive(f.type)]
         return pq.ParquetWriter(
@@ -318,7 +328,7 @@ class OutputWriter:
 
     def _commit_file(self) -> None:
         footers = [base64.b64decode(span["footer"]) for span in self._spans]
-        self._data.write(joined(footers))
+        write_all(self._data, joined(footers))
         _sync(self._data)
         self._data.close()
         if self._path.is_dir():
@@ -347,6 +357,9 @@ class OutputWriter:
             shutil.rmtree(self._work, ignore_errors=True)
 
     def _close(self) -> None:
+        if self._writer is not None:
+            with suppress(OSError):  # its footer has nowhere to go
+                self._writer.close()
         if hasattr(self, "_data"):
             self._data.close()
         self._lock.close()

@@ -22,6 +22,15 @@ from streamfeat.sources.source import (
 )
 
 
+def _without_views(table: pa.Table) -> pa.Table:
+    """String views as plain strings: Arrow cannot sort or compare views."""
+    for k, field in enumerate(table.schema):
+        if pa.types.is_string_view(field.type):
+            plain = table.column(k).cast(pa.large_string())
+            table = table.set_column(k, field.with_type(pa.large_string()), plain)
+    return table
+
+
 class TableSource:
     """An Arrow table as a source.
 
@@ -36,7 +45,7 @@ class TableSource:
         check_names(table.column_names, name)
         if table.num_rows == 0:
             raise EmptySourceError(f"{name} has no rows")
-        self.table = table
+        self.table = _without_views(table)
         self.name = name
         self.n_rows: int = table.num_rows
 
