@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -354,4 +353,4 @@ def test_nothing_is_left_in_spill(source: Path, tmp_path: Path) -> None:
     (spill / "run-999999999-dead").mkdir()
     sf.explain(source, target=TARGET, spill=str(spill), **SMALL)
     assert list(spill.iterdir()) == []
-    assert os.stat(spill).st_mode & 0o777 == 0o700
+    assert spill.stat().st_mode & 0o777 == 0o700

@@ -154,9 +154,7 @@ class _Homotopy:
 
     def advance(self, floor: float) -> None:
         """Move to the next knot: a column joins, leaves, or the floor is reached."""
-        signs = np.sign(self.left[self.active])
-        inside = self.r[np.ix_(self.active, self.active)]
-        direction = np.linalg.solve(inside, signs)
+        direction = self._direction()
         slope = self.r[:, self.active] @ direction
         step, leaving = self.penalty - floor, None
         joining = self._join_steps(slope)
@@ -174,6 +172,18 @@ class _Homotopy:
         if leaving is not None:
             self._dropped = self.active.pop(leaving)
             self.beta[self._dropped] = 0.0
+
+    def _direction(self) -> Array:
+        """How the active coefficients move; of columns that joined in a tie, those whose
+        coefficient would leave zero against its sign step back."""
+        while True:
+            signs = np.sign(self.left[self.active])
+            inside = self.r[np.ix_(self.active, self.active)]
+            direction = np.linalg.solve(inside, signs)
+            forward = np.where(self.beta[self.active] == 0, direction * signs, 0.0)
+            if len(self.active) == 1 or forward.min() >= 0:
+                return direction
+            self.active.pop(int(np.argmin(forward)))
 
     def _join_steps(self, slope: Array) -> Array:
         open_columns = ~self.closed

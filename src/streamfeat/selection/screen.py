@@ -13,6 +13,7 @@ pilot's location and scale need not be the data's.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,10 @@ from streamfeat.selection.moments import Array, Moments, ResidualMoments
 
 _SINGULAR = 1e-9
 """A projection that leaves less than this share of a variance is taken to leave nothing."""
+_ROUNDING = 1e-13
+"""A variance below this share of its mean square is taken to be rounding."""
 _BLOCK_ROWS = 128
+"""Rows of the score matrix formed at a time, so that temporaries stay small beside it."""
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -43,10 +47,15 @@ def product_scores(moments: Moments, residual: ResidualMoments | None = None) ->
     """
     m = len(moments.sums)
     scores = np.zeros((m, m))
+    for rows in _row_blocks(m):
+        block = _product_rows(moments, residual or moments.target, rows)
+        scores[rows] = np.triu(block, k=rows.start)
+    return scores
+
+
+def _row_blocks(m: int) -> Iterator[slice]:
     for start in range(0, m, _BLOCK_ROWS):
-        rows = slice(start, min(start + _BLOCK_ROWS, m))
-        scores[rows] = _product_rows(moments, residual or moments.target, rows)
-    return np.triu(scores)
+        yield slice(start, min(start + _BLOCK_ROWS, m))
 
 
 def _product_rows(moments: Moments, target: ResidualMoments, rows: slice) -> Array:
@@ -59,10 +68,11 @@ def _product_rows(moments: Moments, target: ResidualMoments, rows: slice) -> Arr
     w = rho - mean_i * mean_j
     k_i = moments.c[rows] / n - rho * mean_i
     k_j = moments.c.T[rows] / n - rho * mean_j
-    own = moments.s[rows] / n - rho**2
+    square = moments.s[rows] / n
+    own = square - rho**2
     along_i, along_j = _solve(v_i, v_j, w, k_i, k_j)
     left = own - along_i * k_i - along_j * k_j
-    usable = left > _SINGULAR * np.maximum(own, 0.0)
+    usable = left > np.maximum(_SINGULAR * own, _ROUNDING * square)
     total = np.zeros_like(left)
     covariance = _target_covariance(moments, target, mean)
     for q, variance_y in enumerate(_target_variance(target)):
@@ -73,13 +83,14 @@ def _product_rows(moments: Moments, target: ResidualMoments, rows: slice) -> Arr
 
 
 def _solve(v_i: Array, v_j: Array, w: Array, k_i: Array, k_j: Array) -> tuple[Array, Array]:
-    """Coefficients of the projection on (u_i, u_j); on the first alone where they are collinear."""
+    """Coefficients of the projection on (u_i, u_j); on one of them where they are collinear."""
     determinant = v_i * v_j - w**2
     regular = determinant > _SINGULAR * v_i * v_j
     safe = np.where(regular, determinant, 1.0)
-    alone = _ratio(k_i, np.broadcast_to(v_i, k_i.shape))
-    along_i = np.where(regular, (v_j * k_i - w * k_j) / safe, alone)
-    along_j = np.where(regular, (v_i * k_j - w * k_i) / safe, 0.0)
+    alone_i = _ratio(k_i, np.broadcast_to(v_i, k_i.shape))
+    alone_j = np.where(v_i > 0, 0.0, _ratio(k_j, np.broadcast_to(v_j, k_j.shape)))
+    along_i = np.where(regular, (v_j * k_i - w * k_j) / safe, alone_i)
+    along_j = np.where(regular, (v_i * k_j - w * k_i) / safe, alone_j)
     return along_i, along_j
 
 
@@ -91,30 +102,43 @@ def sum_scores(
 
     ``scales`` (m,) turn standardised terms into raw units, x = scale * u + constant.
     """
-    target = residual or moments.target
-    mean = moments.sums / moments.n
+    m = len(moments.sums)
     single = term_scores(moments, residual)
-    better = np.maximum(single[:, None], single[None, :])
+    plus, minus = np.zeros((m, m)), np.zeros((m, m))
+    for rows in _row_blocks(m):
+        better = np.maximum(single[rows, None], single[None, :])
+        for scores, sign in ((plus, 1.0), (minus, -1.0)):
+            r2 = _sum_rows(moments, scales, residual or moments.target, rows, sign)
+            scores[rows] = np.triu(np.maximum(r2 - better, 0.0), k=rows.start + 1)
+    return plus, minus
+
+
+def _sum_rows(
+    moments: Moments, scales: Array, target: ResidualMoments, rows: slice, sign: float
+) -> Array:
+    """R² of x_i + sign * x_j for the terms ``rows`` with all."""
+    mean = moments.sums / moments.n
     spread = scales**2 * _variances(moments)
-    cross = np.outer(scales, scales) * (moments.a / moments.n - np.outer(mean, mean))
+    square = scales**2 * (np.diag(moments.a) / moments.n)
+    cross = moments.a[rows] / moments.n - np.outer(mean[rows], mean)
+    cross *= np.outer(scales[rows], scales)
+    variance = spread[rows, None] + spread[None, :] + 2.0 * sign * cross
+    least = _SINGULAR * (spread[rows, None] + spread[None, :])
+    np.maximum(least, _ROUNDING * (square[rows, None] + square[None, :]), out=least)
+    usable = variance > least
     covariance = scales[:, None] * _target_covariance(moments, target, mean)
+    total = np.zeros_like(variance)
     variance_y = _target_variance(target)
-    made = []
-    for sign in (1.0, -1.0):
-        variance = spread[:, None] + spread[None, :] + 2.0 * sign * cross
-        floor = _SINGULAR * (spread[:, None] + spread[None, :])
-        total = np.zeros_like(variance)
-        for q, unit in enumerate(variance_y):
-            total += (covariance[:, None, q] + sign * covariance[None, :, q]) ** 2 / unit
-        usable = variance > floor
-        r2 = np.where(usable, total / np.where(usable, variance, 1.0), 0.0) / len(variance_y)
-        made.append(np.triu(np.maximum(r2 - better, 0.0), k=1))
-    return made[0], made[1]
+    for q, unit in enumerate(variance_y):
+        total += (covariance[rows, None, q] + sign * covariance[None, :, q]) ** 2 / unit
+    return np.where(usable, total / np.where(usable, variance, 1.0), 0.0) / len(variance_y)
 
 
 def _variances(moments: Moments) -> Array:
-    mean = moments.sums / moments.n
-    return np.maximum(np.diag(moments.a) / moments.n - mean**2, 0.0)
+    """Variance of each term; 0 where only rounding is left."""
+    square = np.diag(moments.a) / moments.n
+    variance = square - (moments.sums / moments.n) ** 2
+    return np.where(variance > _ROUNDING * square, variance, 0.0)
 
 
 def _target_covariance(moments: Moments, target: ResidualMoments, mean: Array) -> Array:
@@ -123,8 +147,10 @@ def _target_covariance(moments: Moments, target: ResidualMoments, mean: Array) -
 
 
 def _target_variance(target: ResidualMoments) -> Array:
-    variance = target.squares / target.n - (target.sums / target.n) ** 2
-    return np.where(variance > 0, variance, np.inf)
+    """Variance of each output; infinite where it is constant, so that nothing explains it."""
+    square = target.squares / target.n
+    variance = square - (target.sums / target.n) ** 2
+    return np.where(variance > _ROUNDING * square, variance, np.inf)
 
 
 def _ratio(top: Array, bottom: Array) -> Array:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 
@@ -217,16 +218,20 @@ class _Choice:
         self.n_outputs = self.grams.products.shape[1] - 1 - len(self.names)
         self.rejected: dict[int, RejectedFeature] = {}
         self.search = self.grams.total(SEARCH)
-        if self.search.n < 2 or self._empty(CONFIRM) or self._empty(FINAL):
+        if self.search.n < 2:
+            for k in range(len(self.names)):
+                self._reject(k, "no rows to search on")
             return self._selection((), 1.0, None)
         self.pool = self._representatives()
         active, stability, penalty = self._cross_validate()
-        active = self._forward(active)
         wanted = self._top_up(active)
         whole, tests = self._confirm(wanted, penalty)
+        if self._empty(CONFIRM) or self._empty(FINAL):
+            whole = _Test(whole.gain, 0.0, 1.0)
         chosen = self._passed(active, whole, tests)
         selected = self._describe(chosen, wanted, tests, stability)
-        score = self._score([f.index for f in selected], penalty) if selected else None
+        scored = [f.index for f in selected] if not self._empty(FINAL) else []
+        score = self._score(scored, penalty) if scored else None
         return self._selection(selected, whole.p, score)
 
     def _empty(self, blocks: Iterable[int]) -> bool:
@@ -272,7 +277,10 @@ class _Choice:
         return [([b for b in blocks if b != test], test) for test in blocks if len(blocks) > 1]
 
     def _cross_validate(self) -> tuple[list[int], Array, float]:
-        """Active finalists in the order they join, their stability, and the ridge penalty."""
+        """Active finalists by what they add, their stability, and the ridge penalty.
+
+        With several outputs the finalists of all of them compete for ``max_features`` places.
+        """
         splits, stability = self._splits(), np.zeros(len(self.names))
         active: dict[int, None] = {}
         if not splits or not self.pool:
@@ -285,7 +293,7 @@ class _Choice:
             active.update((k, None) for k in path.order() if chosen[k])
             seen = np.mean([p.at(penalty) != 0 for p in paths], axis=0)
             stability = np.maximum(stability, seen)
-        ordered = list(active)[: self.max_features]
+        ordered = self._forward(list(active))[: self.max_features]
         return ordered, stability, self._ridge_penalty(ordered, splits)
 
     def _penalty(
@@ -333,14 +341,15 @@ class _Choice:
         return min(_RIDGE_PENALTIES, key=error) if active else _RIDGE_PENALTIES[0]
 
     def _top_up(self, active: list[int]) -> list[int]:
-        """``active``, and the next to join where fewer than ``min_features`` are."""
-        wanted = dict.fromkeys(active)
-        for q in range(self.n_outputs if len(wanted) < self.min_features else 0):
-            for k in self._path(self.search, q).order():
-                if len(wanted) >= self.min_features:
-                    break
-                wanted[k] = None
-        return list(wanted)
+        """``active``, and where fewer than ``min_features`` are, the next to join the paths of all
+        outputs in turn, then the best alone."""
+        if len(active) >= self.min_features:
+            return active
+        orders = [self._path(self.search, q).order() for q in range(self.n_outputs)]
+        joined = [k for rank in zip_longest(*orders) for k in rank if k is not None]
+        marginal = self._marginal_r2()
+        alone = sorted(self.pool, key=lambda k: (-marginal[k], k))
+        return list(dict.fromkeys((*active, *joined, *alone)))[: self.min_features]
 
     def _forward(self, active: list[int]) -> list[int]:
         """``active`` by what each adds to those before it, largest first, on the search blocks."""
@@ -381,6 +390,10 @@ class _Choice:
         return float(np.trace(covariance[len(self.names) :, len(self.names) :])) or 1.0
 
     def _passed(self, active: list[int], whole: _Test, tests: dict[int, _Test]) -> list[int]:
+        if self._empty(CONFIRM) or self._empty(FINAL):
+            for k in active:
+                self._reject(k, "too few rows to confirm and to score on", tests[k].gain)
+            return []
         if whole.p > self.level:
             for k in active:
                 self._reject(k, f"the model did not pass (p = {whole.p:.2g})", tests[k].gain)
