@@ -25,6 +25,7 @@ FORMULAS = [
 _OURS = """
 import json, sys, time
 job = json.loads(sys.argv[1])
+import streamfeat.pipeline.run
 from streamfeat.pipeline.recipe import Feature, Recipe
 features = tuple(Feature(f, f, 0.0, None) for f in job["formulas"])
 names = sorted({n for f in features for n in f.expr.inputs})

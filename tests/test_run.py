@@ -101,7 +101,7 @@ def test_law_layout_changes_no_byte(source: Path, expected: bytes, tmp_path: Pat
         assert output_of(layout, tmp_path / "o.parquet")[0] == expected
 
 
-@pytest.mark.parametrize("memory", ["330MB", "3GB"])
+@pytest.mark.parametrize("memory", ["380MB", "3GB"])
 def test_law_the_budget_changes_no_byte(
     memory: str, source: Path, expected: bytes, tmp_path: Path
 ) -> None:

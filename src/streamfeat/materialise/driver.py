@@ -17,6 +17,7 @@ from streamfeat.evaluate.recursion import Recursion
 from streamfeat.evaluate.scan import Scanner, Tile
 from streamfeat.materialise.writer import OutputWriter
 from streamfeat.plan.expr import Expr
+from streamfeat.sources.arrays import from_floats
 from streamfeat.sources.chunks import Chunk
 from streamfeat.sources.source import Source
 
@@ -58,7 +59,7 @@ def write_features(
     cursor = _Cursor(writer, scanner, recursion)
 
     def work(tile: Tile) -> list[pa.Array]:
-        return [pa.array(row, from_pandas=True) for row in program.run(tile.frame)]
+        return [from_floats(row) for row in program.run(tile.frame)]
 
     def absorb(columns: list[pa.Array]) -> None:
         nulls.counts += np.array([column.null_count for column in columns], dtype=np.int64)

@@ -5,6 +5,8 @@ This module does *not* cover: what is written (driver).
 
 A single file
 -------------
+Row groups are encoded by a thread of the writer's own while the next one is filled.
+
 1. All spans grow one hidden data file beside the output, each by a Parquet writer of its own that
    starts where the file ends.
 2. When a span is finished, its footer is cut off the data file, its offsets are moved to where the
@@ -24,6 +26,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -71,11 +74,6 @@ def read_metadata(path: Path) -> dict[str, str]:
     except (pa.ArrowInvalid, OSError) as error:
         raise OutputError(f"{path} is no Parquet output: {error}") from error
     return {key.decode(): value.decode("utf-8", "replace") for key, value in found.items()}
-
-
-def writer_bytes(schema: pa.Schema, row_group_rows: int = ROW_GROUP_ROWS) -> int:
-    """About what a writer holds: a row group, its contiguous copy, and its encoding."""
-    return int(2.5 * row_group_rows * 8 * len(schema))
 
 
 def write_all(file: BinaryIO, data: Any) -> int:
@@ -180,6 +178,8 @@ class OutputWriter:
         self._tail: _Tail | None = None
         self._n_written = 0
         self._done = False
+        self._encoder = ThreadPoolExecutor(1, thread_name_prefix="streamfeat-writer")
+        self._pending: Future[None] | None = None
         with self._telling():
             self._open_work()
 
@@ -202,9 +202,7 @@ class OutputWriter:
             ) from error
         self._spans = self._known_spans()
         if not self._directory:
-            self._data = (self._work / "data").open(
-                "r+b" if self._spans else "w+b", buffering=0
-            )
+            self._data = (self._work / "data").open("r+b" if self._spans else "w+b", buffering=0)
             self._data.truncate(self._length)
             self._data.seek(self._length)
         self.resume_row = sum(span["rows"] for span in self._spans)
@@ -249,7 +247,8 @@ class OutputWriter:
         """Add rows; how they are cut has no effect on the output."""
         if isinstance(rows, pa.RecordBatch):
             rows = pa.Table.from_batches([rows])
-        self._held.append(rows.cast(self._plain_schema))
+        plain = rows.schema.equals(self._plain_schema)
+        self._held.append(rows if plain else rows.cast(self._plain_schema))
         self._n_held += rows.num_rows
         while self._n_held >= self._row_group_rows:
             self._write_group(self._row_group_rows)
@@ -259,12 +258,22 @@ class OutputWriter:
         group, rest = table.slice(0, n_rows), table.slice(n_rows)
         self._held = [rest] if rest.num_rows else []
         self._n_held = rest.num_rows
-        with self._telling():
-            if self._writer is None:
-                self._writer = self._open_writer()
-            whole = group.combine_chunks().replace_schema_metadata(self._schema.metadata)
-            self._writer.write_table(whole, row_group_size=self._row_group_rows)
+        self._wait()
+        self._pending = self._encoder.submit(self._encode, group)
         self._n_written += n_rows
+
+    def _encode(self, group: pa.Table) -> None:
+        if self._writer is None:
+            self._writer = self._open_writer()
+        whole = group.combine_chunks().replace_schema_metadata(self._schema.metadata)
+        self._writer.write_table(whole, row_group_size=self._row_group_rows)
+
+    def _wait(self) -> None:
+        """Until the row group in hand is encoded; its trouble is told here."""
+        if self._pending is not None:
+            with self._telling():
+                pending, self._pending = self._pending, None
+                pending.result()
 
     def _open_writer(self) -> pq.ParquetWriter:
         if self._directory:
@@ -286,6 +295,7 @@ class OutputWriter:
         """Make the rows so far durable; ``state`` is handed to a run that resumes after them."""
         if self._n_held:
             self._write_group(self._n_held)
+        self._wait()
         if self._writer is None or self._tail is None:
             return
         with self._telling():
@@ -357,6 +367,7 @@ class OutputWriter:
             shutil.rmtree(self._work, ignore_errors=True)
 
     def _close(self) -> None:
+        self._encoder.shutdown(wait=True)
         if self._writer is not None:
             with suppress(OSError):  # its footer has nowhere to go
                 self._writer.close()

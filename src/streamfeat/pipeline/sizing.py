@@ -100,7 +100,7 @@ def _write_items(shape: Shape) -> Iterator[AllocationItem]:
     yield _tiles(shape, shape.n_written)
     row = FLOAT_BYTES * shape.n_written + shape.key_bytes_per_row
     yield AllocationItem(
-        "writer", int(2.5 * shape.row_group_rows * row), "one row group and its encoding"
+        "writer", int(3.5 * shape.row_group_rows * row), "a row group filling, another encoding"
     )
 
 

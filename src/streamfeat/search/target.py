@@ -19,6 +19,7 @@ from streamfeat.errors import TargetError
 from streamfeat.evaluate.kernels import Array
 from streamfeat.plan.expr import Column, Expr
 from streamfeat.plan.targets import Label, forward_return, parse_target
+from streamfeat.sources.arrays import to_numpy
 from streamfeat.sources.chunks import Chunk
 from streamfeat.sources.roles import Roles
 from streamfeat.sources.source import Source
@@ -67,7 +68,7 @@ class Target:
         found = [
             pc.index_in(_text(b.column(self.column)), pa.array(self.labels)) for b in chunk.keys
         ]
-        own = [codes_of.cast(pa.float64()).to_numpy(zero_copy_only=False) for codes_of in found]
+        own = [to_numpy(part.cast(pa.float64()), null=np.nan) for part in found]
         codes[chunk.n_before : chunk.n_before + chunk.n_rows] = np.concatenate(own)
         return {_CODES: codes}
 

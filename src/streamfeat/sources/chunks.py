@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from streamfeat.sources.arrays import to_numpy
 from streamfeat.sources.source import BASE_BATCH_ROWS, Source
 
 NULL_TIME = np.iinfo(np.int64).min
@@ -130,10 +131,8 @@ class ChunkReader:
 def _equals(values: pa.Array, value: pa.Scalar) -> NDArray[np.bool_]:
     """Where ``values`` equal ``value``; null equals null."""
     if not value.is_valid:
-        found = pc.is_null(values)
-    else:
-        found = pc.fill_null(pc.equal(values, value), False)
-    return np.asarray(found.to_numpy(zero_copy_only=False), dtype=bool)
+        return to_numpy(pc.is_null(values))
+    return to_numpy(pc.equal(values, value), null=False)
 
 
 class _Feed:
@@ -216,11 +215,11 @@ class _Feed:
 def differs(values: pa.Array) -> NDArray[np.bool_]:
     """Where a value differs from the one before, shape (n - 1,); null equals null."""
     before, after = values.slice(0, len(values) - 1), values.slice(1)
-    unequal = pc.fill_null(pc.not_equal(before, after), False).to_numpy(zero_copy_only=False)
+    unequal = to_numpy(pc.not_equal(before, after), null=False)
     if values.null_count:
-        nulls = np.asarray(values.is_null().to_numpy(zero_copy_only=False))
+        nulls = to_numpy(values.is_null())
         unequal = unequal | (nulls[1:] != nulls[:-1])
-    return np.asarray(unequal, dtype=bool)
+    return unequal
 
 
 class _Arena:
@@ -277,9 +276,7 @@ def decode_numbers(values: pa.Array, out: NDArray[np.float64]) -> None:
     """Write an Arrow array of numbers into ``out``: null and infinity become NaN."""
     if not pa.types.is_float64(values.type):
         values = values.cast(pa.float64(), safe=False)
-    if values.null_count:
-        values = pc.fill_null(values, float("nan"))
-    out[:] = values.to_numpy(zero_copy_only=False)
+    out[:] = to_numpy(values, null=np.nan)
     infinite = np.isinf(out)
     if infinite.any():
         out[infinite] = np.nan
@@ -289,9 +286,9 @@ def decode_times(values: pa.Array, out: NDArray[np.int64]) -> None:
     """Write timestamps or dates into ``out`` as microseconds since 1970; null is the least."""
     if pa.types.is_timestamp(values.type) and values.type.unit == "ns":
         whole = values.view(pa.int64()) if not values.null_count else values.cast(pa.int64())
-        numbers = pc.fill_null(whole, NULL_TIME).to_numpy(zero_copy_only=False)
+        numbers = to_numpy(whole, null=NULL_TIME)
         out[:] = np.where(numbers == NULL_TIME, NULL_TIME, numbers // 1000)
         return
     zone = getattr(values.type, "tz", None)
     micro = values.cast(pa.timestamp("us", tz=zone)).cast(pa.int64())
-    out[:] = pc.fill_null(micro, NULL_TIME).to_numpy(zero_copy_only=False)
+    out[:] = to_numpy(micro, null=NULL_TIME)

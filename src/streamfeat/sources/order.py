@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from streamfeat import errors
 from streamfeat.errors import DuplicateRowsError, RowOrderError, SourceError
+from streamfeat.sources.arrays import from_integers, to_numpy
 from streamfeat.sources.chunks import differs
 from streamfeat.sources.parquet import ParquetSource, open_file
 from streamfeat.sources.roles import Roles
@@ -119,7 +120,7 @@ def check_order(source: Source, keys: Sequence[str]) -> OrderCheck:
     row, tail = 0, None
     for batch in source.read(0, source.n_rows, list(keys)):
         columns = [_decoded(column) for column in batch.columns]
-        nulls = columns[-1].is_null().to_numpy(zero_copy_only=False)
+        nulls = to_numpy(columns[-1].is_null())
         if nulls.any() and found.first_null_time is None:
             found.first_null_time = row + int(np.argmax(nulls))
             return found
@@ -141,10 +142,13 @@ def _compare(columns: list[pa.Array], first_row: int, found: OrderCheck) -> None
     time = columns[-1]
     if len(time) < 2:
         return
-    later, same = _strictly_later(time), ~differs(time)
+    later, same = _time_steps(time)
     if len(columns) > 1:
         new_group = differs(columns[0])
-        ascending = np.where(new_group, _strictly_later(columns[0]), later | same)
+        ascending = later | same
+        borders = np.flatnonzero(new_group)
+        if len(borders):
+            ascending[borders] = _later_groups(columns[0], borders)
         same &= ~new_group
     else:
         ascending = later | same
@@ -158,14 +162,30 @@ def _compare(columns: list[pa.Array], first_row: int, found: OrderCheck) -> None
         found.n_duplicates += int(same.sum())
 
 
+def _time_steps(time: pa.Array) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Where a time, none of them null, is later than the one before, and where it is the same."""
+    if pa.types.is_floating(time.type) or pa.types.is_decimal(time.type):
+        return _strictly_later(time), ~differs(time)
+    whole = {32: pa.int32(), 64: pa.int64()}.get(time.type.bit_width)
+    values = time.view(whole) if whole and not pa.types.is_integer(time.type) else time
+    step = to_numpy(values)
+    return step[1:] > step[:-1], step[1:] == step[:-1]
+
+
+def _later_groups(groups: pa.Array, borders: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Whether each group that begins after ``borders`` comes after the one it follows."""
+    pairs = np.column_stack((borders, borders + 1)).ravel()
+    return _strictly_later(groups.take(from_integers(pairs)))[::2]
+
+
 def _strictly_later(values: pa.Array) -> NDArray[np.bool_]:
     """Where a value is greater than the one before; null is greater than any."""
     before, after = values.slice(0, len(values) - 1), values.slice(1)
-    later = pc.fill_null(pc.less(before, after), False).to_numpy(zero_copy_only=False)
+    later = to_numpy(pc.less(before, after), null=False)
     if values.null_count:
-        nulls = np.asarray(values.is_null().to_numpy(zero_copy_only=False))
+        nulls = to_numpy(values.is_null())
         later = later | (~nulls[:-1] & nulls[1:])
-    return np.asarray(later, dtype=bool)
+    return later
 
 
 def sort_source(
