@@ -179,7 +179,7 @@ class _Homotopy:
         while True:
             signs = np.sign(self.left[self.active])
             inside = self.r[np.ix_(self.active, self.active)]
-            direction = np.linalg.solve(inside, signs)
+            direction: Array = np.asarray(np.linalg.solve(inside, signs), dtype=np.float64)
             forward = np.where(self.beta[self.active] == 0, direction * signs, 0.0)
             if len(self.active) == 1 or forward.min() >= 0:
                 return direction

@@ -15,7 +15,10 @@ def t_tail(t: float, freedom: float) -> float:
     >>> round(t_tail(2.0, 10), 6)
     0.036694
     """
-    half = 0.5 * _beta_share(freedom / 2, 0.5, freedom / (freedom + t * t))
+    if t * t < freedom:  # near 0 the other argument rounds to 1
+        half = 0.5 - 0.5 * _beta_share(0.5, freedom / 2, t * t / (freedom + t * t))
+    else:
+        half = 0.5 * _beta_share(freedom / 2, 0.5, freedom / (freedom + t * t))
     return half if t > 0 else 1.0 - half
 
 
