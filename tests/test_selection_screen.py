@@ -29,6 +29,7 @@ def moments_of(U: Array, Y: Array) -> Moments:
 
 @given(st.integers(0, 10_000), st.sampled_from([0.0, 1.0, -7.0, 30.0]))
 def test_a_pilot_that_missed_the_mean_changes_nothing(seed: int, shift: float) -> None:
+    """Rounding grows with the fourth power of the miss, counted in standard deviations."""
     rng = np.random.default_rng(seed)
     U = rng.normal(size=(4, 300))
     y = U[0] * U[1] + rng.normal(size=300)
@@ -37,7 +38,7 @@ def test_a_pilot_that_missed_the_mean_changes_nothing(seed: int, shift: float) -
         for j in range(i, 4):
             own = [U[i], U[j]] if i != j else [U[i]]
             gain = r2([*own, (U[i] + shift) * (U[j] + shift)], y) - r2(own, y)
-            assert found[i, j] == pytest.approx(gain, abs=1e-9)
+            assert found[i, j] == pytest.approx(gain, abs=1e-9 * max(1.0, abs(shift) / 10) ** 4)
 
 
 def test_a_residual_takes_the_place_of_the_target() -> None:

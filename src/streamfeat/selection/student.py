@@ -15,7 +15,7 @@ def t_tail(t: float, freedom: float) -> float:
     >>> round(t_tail(2.0, 10), 6)
     0.036694
     """
-    if t * t < freedom:  # near 0 the other argument rounds to 1
+    if abs(t) < 1:  # here the other argument rounds to 1, beyond the difference would cancel
         half = 0.5 - 0.5 * _beta_share(0.5, freedom / 2, t * t / (freedom + t * t))
     else:
         half = 0.5 * _beta_share(freedom / 2, 0.5, freedom / (freedom + t * t))
