@@ -81,9 +81,10 @@ class ChunkReader:
         self, rows: Callable[[], int], *, start_row: int = 0, stop_row: int | None = None
     ) -> Iterator[Chunk]:
         """Chunks from ``start_row`` on; ``rows()`` is asked for the size of each."""
-        stop_row = self._source.n_rows if stop_row is None else stop_row
+        n_total = self._source.n_rows
+        stop_row = n_total if stop_row is None else min(stop_row, n_total)
         first = max(start_row - self._before, 0)
-        last = min(stop_row + self._after, self._source.n_rows)
+        last = min(stop_row + self._after, n_total)
         feed = _Feed(self, first, last, self._group_start(first))
         arena = _Arena(self._dtypes)
         row = start_row
@@ -110,22 +111,46 @@ class ChunkReader:
         )
 
     def _group_start(self, first: int) -> int:
-        """How many rows of its group lie before row ``first``."""
+        """How many rows of its group lie before row ``first``.
+
+        Looked for backwards in spans that double, as a span is decoded from its row group's start.
+        """
         if first == 0 or self._group is None:
             return first
-        count, value, stop = 0, None, first + 1
+        value = next(self._groups(first, first + 1))[0]
+        count, stop, span = 0, first, BASE_BATCH_ROWS
         while stop > 0:
-            start = max(stop - BASE_BATCH_ROWS, 0)
-            batches = list(self._source.read(start, stop, [self._group]))
-            values = pa.chunked_array([b.column(0) for b in batches]).combine_chunks()
-            if value is None:
-                value, values = values[-1], values.slice(0, len(values) - 1)
-            same = _equals(values, value)
-            differs = np.flatnonzero(~same)
-            if len(differs):
-                return count + len(same) - 1 - int(differs[-1])
-            count, stop = count + len(same), start
+            start = max(stop - span, 0)
+            tail = _same_at_end(self._groups(start, stop), value)
+            count += tail
+            if tail < stop - start:
+                break
+            stop, span = start, 2 * span
         return count
+
+    def _groups(self, start: int, stop: int) -> Iterator[pa.Array]:
+        for batch in self._source.read(start, stop, [str(self._group)]):
+            yield comparable(batch.column(0))
+
+
+def _same_at_end(parts: Iterator[pa.Array], value: pa.Scalar) -> int:
+    """How many values at the end of ``parts`` equal ``value``."""
+    count = 0
+    for values in parts:
+        other = np.flatnonzero(~_equals(values, value))
+        count = len(values) - 1 - int(other[-1]) if len(other) else count + len(values)
+    return count
+
+
+def comparable(values: pa.Array) -> pa.Array:
+    """Keys as they are compared: dictionaries decoded, NaN a null."""
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if pa.types.is_float16(values.type):
+        values = values.cast(pa.float32())
+    if pa.types.is_floating(values.type):
+        values = pc.if_else(pc.is_nan(values), None, values)
+    return values
 
 
 def _equals(values: pa.Array, value: pa.Scalar) -> NDArray[np.bool_]:
@@ -176,9 +201,7 @@ class _Feed:
             out = np.arange(self._position, self._position + n, dtype=np.int64)
             self._position += n
             return out
-        values = batch.column(batch.schema.get_field_index(group))
-        if pa.types.is_dictionary(values.type):
-            values = values.dictionary_decode()
+        values = comparable(batch.column(batch.schema.get_field_index(group)))
         starts = np.flatnonzero(self._changes(values))
         begin = np.full(n, -self._position, dtype=np.int64)
         begin[starts] = starts
@@ -238,7 +261,7 @@ class _Arena:
         if drop <= 0:
             return
         for array in (*self._arrays.values(), self._position):
-            array[: self._length - drop] = array[drop : self._length].copy()
+            array[: self._length - drop] = array[drop : self._length]
         self._length -= drop
         self.start = row
 

@@ -13,6 +13,7 @@ from functools import cached_property
 import pyarrow as pa
 
 from streamfeat.errors import EmptySourceError
+from streamfeat.sources.footers import without_views
 from streamfeat.sources.source import (
     BASE_BATCH_ROWS,
     ColumnInfo,
@@ -23,11 +24,10 @@ from streamfeat.sources.source import (
 
 
 def _without_views(table: pa.Table) -> pa.Table:
-    """String views as plain strings: Arrow cannot sort or compare views."""
     for k, field in enumerate(table.schema):
-        if pa.types.is_string_view(field.type):
-            plain = table.column(k).cast(pa.large_string())
-            table = table.set_column(k, field.with_type(pa.large_string()), plain)
+        plain = without_views(field.type)
+        if plain != field.type:
+            table = table.set_column(k, field.with_type(plain), table.column(k).cast(plain))
     return table
 
 
@@ -61,7 +61,7 @@ class TableSource:
             for k, field in enumerate(self.table.schema)
         )
 
-    @property
+    @cached_property
     def nbytes_per_row(self) -> float:
         return max(self.table.nbytes / self.n_rows, width_bytes(self.table.schema))
 
@@ -70,6 +70,10 @@ class TableSource:
 
     def column(self, name: str) -> ColumnInfo:
         return find_column(self.columns, name, self.name)
+
+    def column_blocks(self, columns: Sequence[str]) -> list[list[str]]:
+        """One block: a table costs nothing to read."""
+        return [list(columns)]
 
     def read(
         self, start_row: int, stop_row: int, columns: Sequence[str]

@@ -10,31 +10,39 @@ Text is ordered by its UTF-8 bytes, numbers by value, null groups come last.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from streamfeat import errors
-from streamfeat.errors import DuplicateRowsError, RowOrderError, SourceError
+from streamfeat.errors import DuplicateRowsError, RowOrderError, SourceError, StreamFeatError
 from streamfeat.sources.arrays import from_integers, to_numpy
-from streamfeat.sources.chunks import differs
-from streamfeat.sources.parquet import ParquetSource, open_file
+from streamfeat.sources.chunks import comparable, differs
+from streamfeat.sources.parquet import ParquetSource
 from streamfeat.sources.roles import Roles
 from streamfeat.sources.source import Source
+from streamfeat.sources.spool import (
+    row_group_rows,
+    spool_path,
+    spool_writer,
+    spooled,
+    write_spool,
+    writing,
+)
 
 _IN_MEMORY_FACTOR = 4
 """A sort in memory holds the table, its indices, the sorted copy and the writer's buffers."""
-_ROW_GROUP_BYTES = 32 << 20
 
 
 @dataclass
@@ -94,6 +102,11 @@ def order_source(
         announce(f"rows are not in order of {', '.join(keys)}: sorting a copy into spill")
         ordered = sort_source(source, keys, spill=spill, memory_bytes=memory_bytes, threads=threads)
         found = check_order(ordered, keys)
+        if found.first_unordered is not None:
+            raise RowOrderError(
+                f"{source.name}: rows cannot be put in order of {', '.join(keys)}",
+                hint="convert these columns to text, whole numbers or timestamps",
+            )
     if found.n_duplicates:
         if roles.group is None and not roles.time_was_given and not needs_order:
             announce(f"{roles.time} repeats and there is no group: no windows over rows")
@@ -115,27 +128,24 @@ def _refuse_null_time(found: OrderCheck, source: Source, roles: Roles) -> None:
 
 
 def check_order(source: Source, keys: Sequence[str]) -> OrderCheck:
-    """Look at the keys of every row; stops at the first one out of order."""
+    """Look at the keys of every row: a time that is null, or else the first row out of order.
+
+    Once a row is out of order, duplicates are counted no more.
+    """
     found = OrderCheck()
     row, tail = 0, None
     for batch in source.read(0, source.n_rows, list(keys)):
-        columns = [_decoded(column) for column in batch.columns]
-        nulls = to_numpy(columns[-1].is_null())
-        if nulls.any() and found.first_null_time is None:
-            found.first_null_time = row + int(np.argmax(nulls))
+        columns = [comparable(column) for column in batch.columns]
+        if columns[-1].null_count:
+            found.first_null_time = row + int(np.argmax(to_numpy(columns[-1].is_null())))
             return found
-        if tail is not None:
-            columns = [pa.concat_arrays([t, c]) for t, c in zip(tail, columns, strict=True)]
-        _compare(columns, row - (tail is not None), found)
-        if found.first_unordered is not None:
-            return found
-        tail = [column.slice(len(column) - 1) for column in columns]
+        if found.first_unordered is None:
+            if tail is not None:
+                columns = [pa.concat_arrays([t, c]) for t, c in zip(tail, columns, strict=True)]
+            _compare(columns, row - (tail is not None), found)
+            tail = [column.slice(len(column) - 1) for column in columns]
         row += batch.num_rows
     return found
-
-
-def _decoded(values: pa.Array) -> pa.Array:
-    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
 
 
 def _compare(columns: list[pa.Array], first_row: int, found: OrderCheck) -> None:
@@ -192,70 +202,77 @@ def sort_source(
     source: Source, keys: Sequence[str], *, spill: Path, memory_bytes: int, threads: int
 ) -> Source:
     """A sorted copy of ``source`` in ``spill``; the same rows in the same order either way."""
-    path = spill / f"sorted-{uuid.uuid4().hex}.parquet"
+    path = spool_path(spill, "sorted")
     needed = source.n_rows * source.nbytes_per_row * _IN_MEMORY_FACTOR
-    if needed <= memory_bytes:
-        _sort_in_memory(source, keys, path)
-    else:
-        _sort_in_child(source, keys, path, memory_bytes=memory_bytes, threads=threads)
-    filesystem = pafs.LocalFileSystem()
-    return ParquetSource([open_file(filesystem, str(path))], filesystem, source.name)
+    with writing(path):
+        if needed <= memory_bytes:
+            _sort_in_memory(source, keys, path)
+        else:
+            _sort_out_of_core(source, keys, path, memory_bytes=memory_bytes, threads=threads)
+        return spooled(path, source.name)
 
 
 def _sort_in_memory(source: Source, keys: Sequence[str], path: Path) -> None:
-    names = source.schema().names
-    table = pa.Table.from_batches(source.read(0, source.n_rows, names), schema=source.schema())
+    batches = source.read(0, source.n_rows, source.schema().names)
+    table = pa.Table.from_batches(batches, schema=source.schema()).unify_dictionaries()
+    values = [
+        pa.concat_arrays([comparable(chunk) for chunk in table.column(key).chunks]) for key in keys
+    ]
+    places = [f"k{n}" for n in range(len(keys))]
     order = pc.sort_indices(
-        pa.table(
-            [_combined(table, key) for key in keys], names=[f"k{n}" for n in range(len(keys))]
-        ),
-        sort_keys=[(f"k{n}", "ascending") for n in range(len(keys))],
+        pa.table(values, names=places), sort_keys=[(place, "ascending") for place in places]
     )
-    with sorted_writer(path, source.schema()) as writer:
-        step = row_group_rows(source.nbytes_per_row)
+    del values
+    step = row_group_rows(source.nbytes_per_row)
+    with spool_writer(path, source.schema()) as writer:
         for start in range(0, len(order), step):
             writer.write_table(table.take(order.slice(start, step)))
 
 
-def _combined(table: pa.Table, key: str) -> pa.Array:
-    values = pa.concat_arrays(_decoded(chunk) for chunk in table.column(key).chunks)
-    return values
-
-
-def row_group_rows(nbytes_per_row: float) -> int:
-    """65,536 rows, fewer where they are wide."""
-    return max(1024, min(65_536, int(_ROW_GROUP_BYTES / max(nbytes_per_row, 1))))
-
-
-def sorted_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    """A writer of the sorted copy: checksums, cheap compression, dictionaries for text only."""
-    text = [f.name for f in schema if not pa.types.is_primitive(f.type)]
-    return pq.ParquetWriter(
-        path,
-        schema,
-        compression="zstd",
-        compression_level=1,
-        use_dictionary=text if text else False,
-        write_page_checksum=True,
-    )
-
-
-def _sort_in_child(
+def _sort_out_of_core(
     source: Source, keys: Sequence[str], path: Path, *, memory_bytes: int, threads: int
 ) -> None:
-    local = _local_files(source, path.parent)
-    request = {
-        "files": [[file.path, list(map(list, file.constants))] for file in local.files],
-        "name": source.name,
-        "keys": [source.schema().get_field_index(key) for key in keys],
-        "output": str(path),
-        "temporary": str(path.parent),
-        "memory_bytes": memory_bytes,
-        "threads": threads,
-    }
-    command = [sys.executable, "-m", "streamfeat.sources.sort_child"]
+    with tempfile.TemporaryDirectory(prefix="sorting-", dir=path.parent) as work:
+        local = _local_files(source, Path(work))
+        _run_child(
+            {
+                "files": [[file.path, file.constants] for file in local.files],
+                "name": source.name,
+                "keys": [source.schema().get_field_index(key) for key in keys],
+                "output": str(path),
+                "temporary": work,
+                "memory_bytes": memory_bytes,
+                "threads": threads,
+            }
+        )
+
+
+def _local_files(source: Source, work: Path) -> ParquetSource:
+    """Files that another process can open: the source's own, or a copy in ``work``."""
+    if isinstance(source, ParquetSource) and isinstance(source.filesystem, pafs.LocalFileSystem):
+        return source
+    path = spool_path(work, "copy")
+    batches = source.read(0, source.n_rows, source.schema().names)
+    write_spool(path, source.schema(), batches, nbytes_per_row=source.nbytes_per_row)
+    return spooled(path, source.name)
+
+
+def _run_child(request: dict[str, Any]) -> None:
+    """Sort in a process of its own; it is gone when this returns or raises."""
+    root = str(Path(__file__).parents[2])
+    known = os.environ.get("PYTHONPATH")
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-P", "-m", "streamfeat.sources.sort_child"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([root, known] if known else [root]),
+            "PYTHONIOENCODING": "utf-8",
+        },
     ) as child:
         try:
             out, trouble = child.communicate(json.dumps(request))
@@ -263,11 +280,10 @@ def _sort_in_child(
             child.kill()
             raise
     if child.returncode:
-        path.unlink(missing_ok=True)
         raise _child_error(out, trouble, child.returncode)
 
 
-def _child_error(out: str, trouble: str, code: int) -> SourceError:
+def _child_error(out: str, trouble: str, code: int) -> StreamFeatError:
     try:
         told = json.loads(out.strip().splitlines()[-1])
         kind = getattr(errors, told["error"], SourceError)
@@ -278,19 +294,3 @@ def _child_error(out: str, trouble: str, code: int) -> SourceError:
             f"sorting failed: the process ended with {code}: {last[0]}",
             hint="give more `memory`, or sort the data yourself",
         )
-
-
-def _local_files(source: Source, spill: Path) -> ParquetSource:
-    """Files that another process can open: the source's own, or a copy in spill."""
-    if isinstance(source, ParquetSource) and isinstance(source.filesystem, pafs.LocalFileSystem):
-        return source
-    path = spill / f"copy-{uuid.uuid4().hex}.parquet"
-    with sorted_writer(path, source.schema()) as writer:
-        for batch in _batches(source):
-            writer.write_batch(batch, row_group_size=row_group_rows(source.nbytes_per_row))
-    filesystem = pafs.LocalFileSystem()
-    return ParquetSource([open_file(filesystem, str(path))], filesystem, source.name)
-
-
-def _batches(source: Source) -> Iterator[pa.RecordBatch]:
-    return source.read(0, source.n_rows, source.schema().names)

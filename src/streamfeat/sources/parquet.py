@@ -1,34 +1,44 @@
-"""Parquet files as one source: footers first, then streaming reads in bounded memory.
+"""Parquet files as one source: streaming reads in bounded memory.
 
-This module covers: checking all footers, statistics, and reading spans of rows.
-This module does *not* cover: finding the files (opening), or sorting (order).
+This module covers: reading spans of rows, whatever the row groups, and noticing changed files.
+This module does *not* cover: footers (footers), finding the files (opening), sorting (order).
 
 Reading
 -------
 pyarrow without pre-buffering, in batches of 16,384 rows with a small input buffer per column: the
 only reader whose memory depends neither on the row group's size nor on the file's. Page checksums
 are verified where the file has them.
+
+An open column holds an input buffer, a page and a dictionary, about 2 MB where its row group is
+large. ``column_blocks`` says how many may be open at once. Where that is not all, a stripe of rows
+is read block by block.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from streamfeat.errors import (
     CorruptSourceError,
     EmptySourceError,
-    SchemaDriftError,
     SourceChangedError,
-    SourceNotFoundError,
+)
+from streamfeat.sources.footers import (
+    File,
+    column_infos,
+    common_schema,
+    constant_value,
+    file_stamp,
+    first_line,
+    open_file,
 )
 from streamfeat.sources.source import (
     BASE_BATCH_ROWS,
@@ -38,58 +48,17 @@ from streamfeat.sources.source import (
     width_bytes,
 )
 
+__all__ = ["File", "ParquetSource", "open_file"]
+
 _BUFFER_BYTES = 1 << 20
 _NARROW_BUFFER_BYTES = 1 << 16
 _COLUMN_BLOCK = 50
-"""Columns open at once: each costs an input buffer, a page and a dictionary, about 2 MB."""
-
-
-@dataclass(frozen=True)
-class File:
-    """One file: where it is, its footer, and constant columns from its directory names."""
-
-    path: str
-    metadata: pq.FileMetaData
-    schema: pa.Schema
-    stamp: str
-    constants: tuple[tuple[str, Any], ...] = ()
-
-
-def open_file(
-    filesystem: pafs.FileSystem, path: str, constants: tuple[tuple[str, Any], ...] = ()
-) -> File:
-    """Read a footer.
-
-    Raises
-    ------
-    SourceNotFoundError
-        If the file does not exist.
-    CorruptSourceError
-        If it is no Parquet file, or truncated.
-    """
-    try:
-        stamp = _stamp(filesystem, path)
-        with filesystem.open_input_file(path) as handle:
-            file = pq.ParquetFile(handle)
-            return File(path, file.metadata, file.schema_arrow, stamp, constants)
-    except FileNotFoundError as error:
-        raise SourceNotFoundError(f"{path} does not exist", hint="check the path") from error
-    except (pa.ArrowInvalid, OSError) as error:
-        raise CorruptSourceError(
-            f"{path} is no complete Parquet file: {_first_line(error)}",
-            hint="it may be truncated or still being written; write it again",
-        ) from error
-
-
-def _stamp(filesystem: pafs.FileSystem, path: str) -> str:
-    info = filesystem.get_file_info(path)
-    if info.type == pafs.FileType.NotFound:
-        raise FileNotFoundError(path)
-    return f"{info.size}:{info.mtime_ns}"
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+"""Columns open at once where row groups are large."""
+_OPEN_BYTES = 100 << 20
+"""What all open columns may hold: less than ``_COLUMN_BLOCK`` columns of large row groups."""
+_STRIPE_BYTES = 32 << 20
+_TEXT_BYTES = 32
+_SAMPLE_ROWS = 1024
 
 
 class ParquetSource:
@@ -107,39 +76,68 @@ class ParquetSource:
         self.files = tuple(files)
         self.filesystem = filesystem
         self.name = name
-        self._schema = _common_schema(self.files)
+        self._schema = common_schema(self.files)
         check_names(self._schema.names, name)
         self.n_rows = sum(file.metadata.num_rows for file in self.files)
         if self.n_rows == 0:
             raise EmptySourceError(f"{name} has no rows")
         ends = np.cumsum([file.metadata.num_rows for file in self.files])
         self._starts = np.concatenate(([0], ends))
+        self._group_starts: dict[str, NDArray[np.int64]] = {}
 
     def schema(self) -> pa.Schema:
         return self._schema
 
     @cached_property
     def columns(self) -> tuple[ColumnInfo, ...]:
-        return _column_infos(self.files, self._schema)
+        return column_infos(self.files, self._schema)
 
-    @property
+    @cached_property
     def nbytes_per_row(self) -> float:
-        return width_bytes(self._schema)
+        return width_bytes(self._schema) + self._long_text_bytes()
+
+    def _long_text_bytes(self) -> float:
+        """Bytes of a row's text beyond the usual, by the footers or the first rows."""
+        names = [f.name for f in self._schema if not pa.types.is_primitive(f.type)]
+        if not names:
+            return 0.0
+        first = next(self.read(0, min(self.n_rows, _SAMPLE_ROWS), names))
+        told = {column.name: (column.nbytes or 0) / self.n_rows for column in self.columns}
+        seen = (values.nbytes / first.num_rows for values in first.columns)
+        pairs = zip(names, seen, strict=True)
+        return sum(max(told[name], n_bytes, _TEXT_BYTES) - _TEXT_BYTES for name, n_bytes in pairs)
 
     def column(self, name: str) -> ColumnInfo:
         return find_column(self.columns, name, self.name)
 
+    def column_blocks(self, columns: Sequence[str]) -> list[list[str]]:
+        """``columns`` in blocks that may be open at once."""
+        share = len(columns) / len(self._schema)
+        if len(columns) <= _COLUMN_BLOCK or share * self._open_bytes <= _OPEN_BYTES:
+            return [list(columns)]
+        starts = range(0, len(columns), _COLUMN_BLOCK)
+        return [list(columns[k : k + _COLUMN_BLOCK]) for k in starts]
+
+    @cached_property
+    def _open_bytes(self) -> float:
+        """Bytes of the largest row group, twice: as stored, and as decoded."""
+        most = 0
+        width = width_bytes(self._schema)
+        for file in self.files:
+            for group in map(file.metadata.row_group, range(file.metadata.num_row_groups)):
+                most = max(most, group.total_byte_size, int(group.num_rows * width))
+        return 2.0 * most
+
     def fingerprint(self) -> str:
         digest = hashlib.sha256()
         for file in self.files:
-            digest.update(f"{file.path}:{file.stamp}:{file.metadata.num_rows}".encode())
-            digest.update(str(file.schema).encode())
+            digest.update(f"{file.path}:{file.stamp}:{file.footer}:{file.constants}".encode())
         return digest.hexdigest()
 
     def check_unchanged(self) -> None:
         for file in self.files:
             try:
-                now = _stamp(self.filesystem, file.path)
+                now = file_stamp(self.filesystem, file.path)
             except FileNotFoundError:
                 now = "gone"
             if now != file.stamp:
@@ -185,41 +183,42 @@ class ParquetSource:
             for row in range(start, stop, BASE_BATCH_ROWS):
                 yield {}, min(BASE_BATCH_ROWS, stop - row)
             return
-        blocks = [columns[k : k + _COLUMN_BLOCK] for k in range(0, len(columns), _COLUMN_BLOCK)]
+        blocks = self.column_blocks(columns)
         if len(blocks) == 1:
             for batch in self._batches(file, start, stop, columns):
                 yield dict(zip(columns, batch.columns, strict=True)), batch.num_rows
             return
-        for row in range(start, stop, BASE_BATCH_ROWS):
-            end = min(row + BASE_BATCH_ROWS, stop)
-            parts: dict[str, pa.Array] = {}
-            for block in blocks:
-                table = pa.Table.from_batches(self._batches(file, row, end, block))
-                for name in block:
-                    parts[name] = table.column(name).combine_chunks()
-            yield parts, end - row
+        step = self._stripe_rows(columns)
+        for row in range(start, stop, step):
+            end = min(row + step, stop)
+            stripe = [pa.Table.from_batches(self._batches(file, row, end, b)) for b in blocks]
+            yield from _cut(stripe, end - row)
+
+    def _stripe_rows(self, columns: Sequence[str]) -> int:
+        """Rows of a stripe: every stripe is decoded from its row group's first row on."""
+        width = width_bytes(pa.schema([self._schema.field(name) for name in columns]))
+        return BASE_BATCH_ROWS * max(int(_STRIPE_BYTES / width) // BASE_BATCH_ROWS, 1)
 
     def _batches(
         self, file: File, start: int, stop: int, columns: list[str]
     ) -> Iterator[pa.RecordBatch]:
         """Batches of exactly the rows asked for, in the order of ``columns``."""
-        groups, skip = _row_groups(file.metadata, start, stop)
+        groups, skip = self._row_groups(file, start, stop)
         wanted = stop - start
-        buffer = _BUFFER_BYTES if len(columns) <= 16 else _NARROW_BUFFER_BYTES
         try:
             with (
                 self.filesystem.open_input_file(file.path) as handle,
                 pq.ParquetFile(
                     handle,
+                    metadata=file.metadata,
                     pre_buffer=False,
-                    buffer_size=buffer,
+                    buffer_size=_BUFFER_BYTES if len(columns) <= 16 else _NARROW_BUFFER_BYTES,
                     page_checksum_verification=True,
                 ) as parquet,
             ):
-                batches = parquet.iter_batches(
+                for batch in parquet.iter_batches(
                     batch_size=BASE_BATCH_ROWS, row_groups=groups, columns=columns
-                )
-                for batch in batches:
+                ):
                     if skip >= batch.num_rows:
                         skip -= batch.num_rows
                         continue
@@ -230,127 +229,43 @@ class ParquetSource:
                     if wanted == 0:
                         return
         except (pa.ArrowInvalid, OSError) as error:
-            if isinstance(error, CorruptSourceError):
-                raise
+            self.check_unchanged()
             raise CorruptSourceError(
-                f"{file.path} cannot be read between rows {start:,} and {stop:,}: "
-                f"{_first_line(error)}",
+                f"{file.path} cannot be read between rows {start:,} and {stop:,} (row groups "
+                f"{groups[0]} to {groups[-1]}): {first_line(error)}",
                 hint="a page is corrupt; restore the file from where it came from",
             ) from error
 
-
-def _row_groups(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[list[int], int]:
-    """The row groups that hold rows ``start`` to ``stop``, and rows to skip in the first."""
-    groups: list[int] = []
-    skip, row = 0, 0
-    for number in range(metadata.num_row_groups):
-        n_rows = metadata.row_group(number).num_rows
-        if row < stop and row + n_rows > start:
-            if not groups:
-                skip = start - row
-            groups.append(number)
-        row += n_rows
-        if row >= stop:
-            break
-    return groups, skip
+    def _row_groups(self, file: File, start: int, stop: int) -> tuple[list[int], int]:
+        """The row groups that hold rows ``start`` to ``stop``; rows to skip in the first."""
+        starts = self._group_starts.get(file.path)
+        if starts is None:
+            groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
+            sizes = np.fromiter((group.num_rows for group in groups), np.int64)
+            starts = self._group_starts[file.path] = np.concatenate(([0], np.cumsum(sizes)))
+        first = int(np.searchsorted(starts, start, side="right")) - 1
+        last = int(np.searchsorted(starts, stop, side="left"))
+        return list(range(first, last)), start - int(starts[first])
 
 
-def _constant(value: Any, kind: pa.DataType, n_rows: int) -> pa.Array:
-    if value is not None and pa.types.is_string(kind):
-        value = str(value)
-    return pa.repeat(pa.scalar(value, type=kind), n_rows)
+def _cut(stripe: Sequence[pa.Table], n_rows: int) -> Iterator[tuple[dict[str, pa.Array], int]]:
+    """A stripe's blocks, side by side, in batches."""
+    for row in range(0, n_rows, BASE_BATCH_ROWS):
+        parts: dict[str, pa.Array] = {}
+        for block in stripe:
+            table = block.slice(row, BASE_BATCH_ROWS)
+            for name in table.column_names:
+                parts[name] = _one_array(table.column(name))
+        yield parts, min(BASE_BATCH_ROWS, n_rows - row)
+
+
+def _one_array(values: pa.ChunkedArray) -> pa.Array:
+    return values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()
+
+
+def _constant(value: str | None, kind: pa.DataType, n_rows: int) -> pa.Array:
+    return pa.repeat(pa.scalar(constant_value(value, kind), type=kind), n_rows)
 
 
 def _as(values: pa.Array, kind: pa.DataType) -> pa.Array:
     return values if values.type == kind else values.cast(kind)
-
-
-def _common_schema(files: Sequence[File]) -> pa.Schema:
-    """The schema of the first file, null-typed columns taking their type from a later one."""
-    first = files[0]
-    fields = {field.name: field for field in first.schema}
-    for file in files[1:]:
-        _check_drift(first, file, fields)
-    for name, _ in first.constants:
-        if name in fields:
-            raise SchemaDriftError(
-                f"{first.path}: column {name!r} is in the file and in its directory's name",
-                hint="rename one of them",
-            )
-        fields[name] = pa.field(name, _constant_type(_values_of(files, name)))
-    return pa.schema([pa.field(f.name, f.type, nullable=True) for f in fields.values()])
-
-
-def _values_of(files: Sequence[File], name: str) -> list[Any]:
-    return [value for file in files for key, value in file.constants if key == name]
-
-
-def _constant_type(values: Sequence[Any]) -> pa.DataType:
-    return pa.int64() if all(isinstance(value, int | None) for value in values) else pa.string()
-
-
-def _check_drift(first: File, file: File, fields: dict[str, pa.Field]) -> None:
-    names = set(file.schema.names)
-    for name in fields:
-        if name not in names:
-            raise SchemaDriftError(
-                f"{file.path} has no column {name!r}, which {first.path} has",
-                hint="give files of one schema, or select one of them",
-            )
-    for field in file.schema:
-        if field.name not in fields:
-            raise SchemaDriftError(
-                f"{file.path} has a column {field.name!r}, which {first.path} has not",
-                hint="give files of one schema, or select one of them",
-            )
-        known = fields[field.name]
-        if pa.types.is_null(known.type):
-            fields[field.name] = field
-        elif known.type != field.type and not pa.types.is_null(field.type):
-            raise SchemaDriftError(
-                f"{file.path}: column {field.name!r} is {field.type}, in {first.path} it is "
-                f"{known.type}",
-                hint="write the files with one type",
-            )
-    if {n for n, _ in first.constants} != {n for n, _ in file.constants}:
-        raise SchemaDriftError(
-            f"{file.path} lies under other partition keys than {first.path}",
-            hint="give one hive layout",
-        )
-
-
-def _column_infos(files: Sequence[File], schema: pa.Schema) -> tuple[ColumnInfo, ...]:
-    found: dict[str, list[tuple[Any, ...]]] = {name: [] for name in schema.names}
-    for file in files:
-        for group in range(file.metadata.num_row_groups):
-            row_group = file.metadata.row_group(group)
-            for k in range(row_group.num_columns):
-                chunk = row_group.column(k)
-                name = chunk.path_in_schema
-                if name in found:
-                    found[name].append(_chunk_facts(chunk))
-    return tuple(_info(field, found[field.name]) for field in schema)
-
-
-def _chunk_facts(chunk: Any) -> tuple[Any, ...]:
-    statistics = chunk.statistics
-    size = chunk.total_uncompressed_size
-    if statistics is None:
-        return (None, None, None, size)
-    nulls = statistics.null_count if statistics.has_null_count else None
-    low, high = (statistics.min, statistics.max) if statistics.has_min_max else (None, None)
-    return (nulls, low, high, size)
-
-
-def _info(field: pa.Field, facts: list[tuple[Any, ...]]) -> ColumnInfo:
-    if not facts:
-        return ColumnInfo(field.name, field.type)
-    nulls, lows, highs, sizes = zip(*facts, strict=True)
-    return ColumnInfo(
-        field.name,
-        field.type,
-        n_null=None if None in nulls else sum(nulls),
-        minimum=None if any(v is None for v in lows) else min(lows),
-        maximum=None if any(v is None for v in highs) else max(highs),
-        nbytes=sum(sizes),
-    )

@@ -19,9 +19,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from streamfeat.errors import MemoryExhaustionError, StreamFeatError
-from streamfeat.sources.order import row_group_rows, sorted_writer
-from streamfeat.sources.parquet import ParquetSource, open_file
+from streamfeat.errors import (
+    MemoryExhaustionError,
+    OutputError,
+    StreamFeatError,
+    UnsupportedSourceError,
+)
+from streamfeat.sources.footers import first_line, open_file
+from streamfeat.sources.opening import relation_reader
+from streamfeat.sources.parquet import ParquetSource
+from streamfeat.sources.spool import write_spool
 
 _OVERHEAD_BYTES = 250 << 20
 """Measured: what the process holds beyond DuckDB's own limit while it sorts with two threads."""
@@ -47,29 +54,50 @@ def sort(request: dict[str, Any]) -> None:
     import duckdb
 
     filesystem = pafs.LocalFileSystem()
-    files = [
-        open_file(filesystem, path, tuple((key, value) for key, value in constants))
-        for path, constants in request["files"]
-    ]
+    files = [open_file(filesystem, path, constants) for path, constants in request["files"]]
     source = ParquetSource(files, filesystem, request["name"])
     schema = source.schema()
-    inside = pa.schema([pa.field(f"c{k}", plain_type(f.type)) for k, f in enumerate(schema)])
+    inside = pa.schema([pa.field(f"c{k}", engine_type(f.type)) for k, f in enumerate(schema)])
     feed = _Feed(source, inside)
     connection = duckdb.connect(config=_config(request))
     try:
         connection.register("unsorted", pa.RecordBatchReader.from_batches(inside, feed.batches()))
-        order = ", ".join(f"c{k} ASC NULLS LAST" for k in request["keys"])
+        order = ", ".join(_key(k, inside.field(k).type) for k in request["keys"])
         rows = connection.sql(f"SELECT * FROM unsorted ORDER BY {order}")
-        _write(rows.to_arrow_reader(_BATCH_ROWS), schema, source, Path(request["output"]))
+        write_spool(
+            Path(request["output"]),
+            schema,
+            (_named(batch, schema) for batch in relation_reader(rows, _BATCH_ROWS)),
+            nbytes_per_row=source.nbytes_per_row,
+        )
+    except StreamFeatError:
+        raise
     except Exception as error:
         raise feed.error or _trouble(error) from error
     finally:
         connection.close()
 
 
+def _key(k: int, kind: pa.DataType) -> str:
+    """One key of the order; NaN counts as null."""
+    value = f"CASE WHEN isnan(c{k}) THEN NULL ELSE c{k} END"
+    return f"{value if pa.types.is_floating(kind) else f'c{k}'} ASC NULLS LAST"
+
+
 def _trouble(error: Exception) -> StreamFeatError:
+    kind, message = type(error).__name__, first_line(error)
+    if kind in ("NotImplementedException", "InvalidInputException", "ArrowNotImplementedError"):
+        return UnsupportedSourceError(
+            f"a column cannot be sorted out of core: {message}",
+            hint="drop it or convert it, or sort the data yourself",
+        )
+    if kind == "IOException" or isinstance(error, OSError):
+        return OutputError(
+            f"sorting out of core failed: {message}",
+            hint="free disk space, or pass `spill=` another directory",
+        )
     return MemoryExhaustionError(
-        f"sorting out of core failed: {str(error).strip().splitlines()[0]}",
+        f"sorting out of core failed: {message}",
         hint="give more `memory`, free disk space for `spill`, or sort the data yourself",
     )
 
@@ -87,7 +115,7 @@ class _Feed:
         try:
             for batch in self._source.read(0, self._source.n_rows, names):
                 pairs = zip(batch.columns, self._inside, strict=True)
-                columns = [_cast(c, f.type) for c, f in pairs]
+                columns = [to_engine(c, f.type) for c, f in pairs]
                 yield pa.RecordBatch.from_arrays(columns, schema=self._inside)
         except StreamFeatError as error:
             self.error = error
@@ -105,28 +133,36 @@ def _config(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def plain_type(kind: pa.DataType) -> pa.DataType:
-    """The type as the engine takes it."""
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
+def engine_type(kind: pa.DataType) -> pa.DataType:
+    """A type that passes the engine without loss and in the same order.
+
+    Moments travel as whole numbers: the engine has no nanoseconds with a time zone.
+
+    >>> engine_type(pa.timestamp("ns", tz="UTC"))
+    DataType(int64)
+    """
+    types = pa.types
+    if types.is_dictionary(kind):
+        return engine_type(kind.value_type)
+    if types.is_temporal(kind):
+        return pa.int64() if kind.bit_width == 64 else pa.int32()
+    if types.is_float16(kind):
+        return pa.float32()
+    if types.is_decimal32(kind) or types.is_decimal64(kind):
+        return pa.decimal128(kind.precision, kind.scale)
+    if types.is_decimal256(kind):
+        return pa.string()
+    return pa.bool_() if types.is_null(kind) else kind
+
+
+def to_engine(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    return values.view(kind) if pa.types.is_temporal(values.type) else _cast(values, kind)
 
 
 def _cast(values: pa.Array, kind: pa.DataType) -> pa.Array:
     return values if values.type == kind else values.cast(kind)
-
-
-def _write(
-    reader: pa.RecordBatchReader, schema: pa.Schema, source: ParquetSource, path: Path
-) -> None:
-    step, held, n_held = row_group_rows(source.nbytes_per_row), [], 0
-    with sorted_writer(path, schema) as writer:
-        for batch in reader:
-            held.append(_named(batch, schema))
-            n_held += batch.num_rows
-            if n_held >= step:
-                writer.write_table(pa.Table.from_batches(held), row_group_size=step)
-                held, n_held = [], 0
-        if held:
-            writer.write_table(pa.Table.from_batches(held), row_group_size=step)
 
 
 def _named(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
@@ -135,9 +171,11 @@ def _named(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def _back(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_null(kind):
+        return pa.nulls(len(values))
     if pa.types.is_dictionary(kind):
-        return _cast(values, kind.value_type).dictionary_encode().cast(kind)
-    return _cast(values, kind)
+        return _back(values, kind.value_type).dictionary_encode().cast(kind)
+    return values.view(kind) if pa.types.is_temporal(kind) else _cast(values, kind)
 
 
 if __name__ == "__main__":

@@ -81,6 +81,10 @@ class Source(Protocol):
         """The column; ColumnNotFoundError names the closest other."""
         ...
 
+    def column_blocks(self, columns: Sequence[str]) -> list[list[str]]:
+        """``columns`` in blocks, each of which may be read at once in bounded memory."""
+        ...
+
     def read(
         self, start_row: int, stop_row: int, columns: Sequence[str]
     ) -> Iterator[pa.RecordBatch]:
