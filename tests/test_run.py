@@ -159,12 +159,20 @@ class Killed(BaseException):
     pass
 
 
+@pytest.fixture
+def short_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamfeat.materialise.writer.SPAN_ROWS", 8192)
+    monkeypatch.setattr("streamfeat.materialise.writer.ROW_GROUP_ROWS", 8192)
+
+
+@pytest.mark.usefixtures("short_spans")
 def test_law_a_run_goes_on_from_its_last_span(
-    source: Path, expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped while writing: the search is not repeated, the bytes are the same."""
-    monkeypatch.setattr("streamfeat.materialise.writer.SPAN_ROWS", 8192)
     path = tmp_path / "o.parquet"
+    expected = output_of(source, path)[0]
+    path.unlink()
     run = Scanner.run
 
     def dying(self: Scanner, name: str, *args: Any, **options: Any) -> None:
@@ -194,8 +202,43 @@ def test_law_a_run_goes_on_from_its_last_span(
     made, table = output_of(source, path)
     assert passes == ["write the features"]
     assert made == expected
+    assert table.report.resumed_row == 2 * 8192
     assert table.report.score is not None
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.usefixtures("short_spans")
+def test_law_recursive_state_survives_a_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An average that reaches back over the place where the run was stopped."""
+    formulas = ("ema(close, 200)", "rolling_mean(ema(volume, 9), 5)")
+    recipe = Recipe(
+        tuple(Feature(f, f, 0.0, None) for f in formulas),
+        {"close": "number", "volume": "number"},
+        group="symbol",
+        time="time",
+    )
+    frame = panel(1, 20_000)
+    whole = recipe.transform(frame, output=tmp_path / "whole.parquet", progress=False)
+    after_chunk = "streamfeat.materialise.driver._Cursor.end"
+    from streamfeat.materialise.driver import _Cursor
+
+    end = _Cursor.end
+
+    def dying(self: _Cursor, chunk: Any) -> None:
+        end(self, chunk)
+        if chunk.start_row >= 8192:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(after_chunk, dying)
+        patch.setattr(Session, "rows", lambda self: TILE_ROWS)
+        with pytest.raises(Killed):
+            recipe.transform(frame, output=tmp_path / "o.parquet", progress=False)
+    again = recipe.transform(frame, output=tmp_path / "o.parquet", progress=False)
+    assert again.report.resumed_row == 16_384
+    assert (tmp_path / "o.parquet").read_bytes() == whole.path.read_bytes()
 
 
 def test_transform_gives_the_training_values(source: Path, tmp_path: Path) -> None:

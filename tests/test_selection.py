@@ -174,6 +174,17 @@ def test_law_confirmation_rows_take_no_part_in_the_search() -> None:
     assert len(asked.selected) == 2 and not any(f.significant for f in asked.selected)
 
 
+def test_law_the_score_is_of_rows_that_trained_nothing() -> None:
+    """Honesty: features forced out of noise score below zero, as overfitting must."""
+    rng = np.random.default_rng(9)
+    scores = []
+    for _ in range(20):
+        made = choose(rng.normal(size=(12, 260)), rng.normal(size=260), min_features=12)
+        assert len(made.selected) == 12 and made.score is not None
+        scores.append(made.score)
+    assert np.mean(scores) < -0.02
+
+
 def test_duplicates_and_constants_step_back() -> None:
     rng = np.random.default_rng(1)
     U = rng.normal(size=(4, 2000))

@@ -126,6 +126,9 @@ class OutputWriter:
         Key-value metadata of the output.
     directory
         Write a directory with one file per span.
+    span_rows, row_group_rows
+        Rows between two points of resume, and of a row group; None: ``SPAN_ROWS`` and
+        ``ROW_GROUP_ROWS``.
 
     Attributes
     ----------
@@ -156,8 +159,8 @@ class OutputWriter:
         metadata: Mapping[str, str],
         overwrite: bool = False,
         directory: bool = False,
-        span_rows: int = SPAN_ROWS,
-        row_group_rows: int = ROW_GROUP_ROWS,
+        span_rows: int | None = None,
+        row_group_rows: int | None = None,
     ) -> None:
         if len(schema) == 0:
             raise OutputError(
@@ -168,10 +171,10 @@ class OutputWriter:
         self._path = path
         self._plain_schema = schema.remove_metadata()
         self._schema = schema.with_metadata(dict(metadata))
-        self._key = f"{run_key}:{directory}:{span_rows}:{row_group_rows}"
         self._directory = directory
-        self.span_rows = span_rows
-        self._row_group_rows = row_group_rows
+        self.span_rows = span_rows or SPAN_ROWS
+        self._row_group_rows = row_group_rows or ROW_GROUP_ROWS
+        self._key = f"{run_key}:{directory}:{self.span_rows}:{self._row_group_rows}"
         self._held: list[pa.Table] = []
         self._n_held = 0
         self._writer: pq.ParquetWriter | None = None
