@@ -161,15 +161,22 @@ def _equals(values: pa.Array, value: pa.Scalar) -> NDArray[np.bool_]:
 
 
 class _Feed:
-    """Batches of the source, decoded into the arena as far as asked."""
+    """Batches of the source, decoded into the arena as far as asked.
+
+    Columns that may not all be open at once are read block by block, the arena being the stripe.
+    """
 
     def __init__(self, reader: ChunkReader, first: int, last: int, position: int) -> None:
         self._reader = reader
         self._row = first
-        wanted = dict.fromkeys((*reader._columns, *reader._passthrough))
-        if reader._group is not None:
-            wanted[reader._group] = None
-        self._batches = reader._source.read(first, last, list(wanted))
+        keys = [*reader._passthrough, *([reader._group] if reader._group is not None else [])]
+        names = list(dict.fromkeys((*keys, *reader._columns)))
+        self._blocks = reader._source.column_blocks(names)
+        if len(self._blocks) > 1:
+            rest = [name for name in names if name not in set(keys)]
+            blocks = [list(dict.fromkeys(keys)), *reader._source.column_blocks(rest)]
+            self._blocks = [block for block in blocks if block]
+        self._batches = reader._source.read(first, last, names)
         self._held: pa.RecordBatch | None = None
         self._position = position
         self._last_group: pa.Scalar | None = None
@@ -177,22 +184,41 @@ class _Feed:
 
     def fill(self, arena: _Arena, end: int) -> None:
         """Decode rows until row ``end``."""
+        if end <= self._row:
+            return
         arena.make_room(end - self._row)
+        if len(self._blocks) > 1:
+            self._fill_by_blocks(arena, end)
         while self._row < end:
             batch = self._held if self._held is not None else next(self._batches)
             part = batch.slice(0, end - self._row)
             rest = batch.slice(part.num_rows)
             self._held = rest if rest.num_rows else None
-            self._decode(arena, part)
+            self._decode_numbers(arena, part, 0)
+            self._decode_keys(arena, part, 0)
+            arena.advance(part.num_rows)
             self._row += part.num_rows
 
-    def _decode(self, arena: _Arena, batch: pa.RecordBatch) -> None:
-        reader = self._reader
-        for name in reader._columns:
-            arena.put(name, batch.column(batch.schema.get_field_index(name)))
-        arena.advance(self._positions(batch))
-        if reader._passthrough:
-            self._keys.append((self._row, batch.select(list(reader._passthrough))))
+    def _fill_by_blocks(self, arena: _Arena, end: int) -> None:
+        for number, block in enumerate(self._blocks):
+            offset = 0
+            for batch in self._reader._source.read(self._row, end, block):
+                self._decode_numbers(arena, batch, offset)
+                if number == 0:
+                    self._decode_keys(arena, batch, offset)
+                offset += batch.num_rows
+        arena.advance(end - self._row)
+        self._row = end
+
+    def _decode_numbers(self, arena: _Arena, batch: pa.RecordBatch, offset: int) -> None:
+        for name, values in zip(batch.schema.names, batch.columns, strict=True):
+            arena.put(name, values, offset)
+
+    def _decode_keys(self, arena: _Arena, batch: pa.RecordBatch, offset: int) -> None:
+        arena.put_positions(self._positions(batch), offset)
+        if self._reader._passthrough:
+            keys = batch.select(list(self._reader._passthrough))
+            self._keys.append((self._row + offset, keys))
 
     def _positions(self, batch: pa.RecordBatch) -> NDArray[np.int64]:
         n = batch.num_rows
@@ -273,16 +299,23 @@ class _Arena:
             self._arrays[name] = _grown(array, need, self._length)
         self._position = _grown(self._position, need, self._length)
 
-    def put(self, name: str, values: pa.Array) -> None:
-        target = self._arrays[name][self._length : self._length + len(values)]
+    def put(self, name: str, values: pa.Array, offset: int) -> None:
+        """Decode ``values`` from ``offset`` rows behind the end on, if ``name`` is a column."""
+        if name not in self._arrays:
+            return
+        start = self._length + offset
+        target = self._arrays[name][start : start + len(values)]
         if target.dtype == np.int64:
             decode_times(values, target)
         else:
             decode_numbers(values, target)
 
-    def advance(self, positions: NDArray[np.int64]) -> None:
-        self._position[self._length : self._length + len(positions)] = positions
-        self._length += len(positions)
+    def put_positions(self, positions: NDArray[np.int64], offset: int) -> None:
+        start = self._length + offset
+        self._position[start : start + len(positions)] = positions
+
+    def advance(self, n_rows: int) -> None:
+        self._length += n_rows
 
     def views(self) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64]]:
         columns = {name: array[: self._length] for name, array in self._arrays.items()}

@@ -24,9 +24,12 @@ _BARS = {
     "open": ("open", "openprice", "priceopen", "o"),
     "high": ("high", "highprice", "pricehigh", "max", "h"),
     "low": ("low", "lowprice", "pricelow", "min", "l"),
-    "close": ("close", "closeprice", "priceclose", "last", "lastprice", "c"),
-    "volume": ("volume", "vol", "volumebtc", "basevolume", "volumebase", "qty", "v"),
-}
+    "close": ("close", "closeprice", "priceclose", "last", "lastprice", "adjclose", "price", "c"),
+    "volume": (
+        "volume", "vol", "volumebtc", "basevolume", "volumebase", "qty", "volumeusd",
+        "volumeusdt", "quotevolume", "v",
+    ),
+}  # fmt: skip
 _SHORT = 1
 """One-letter names count as bars only where o, h, l and c are all there."""
 
@@ -98,7 +101,7 @@ def infer_roles(
     ColumnNotFoundError
         If a given column does not exist.
     RowOrderError
-        If the given time column cannot order rows.
+        If the given time column cannot order rows, or the group column cannot group them.
     """
     columns = {c.name: c for c in source.columns if c.name != target_column}
     given = time is not None
@@ -107,7 +110,7 @@ def infer_roles(
     else:
         time = _infer_time(columns)
     if group is not None:
-        source.column(group)
+        _check_group(source.column(group))
     elif time is not None:
         group = _infer_group(columns, time)
     free = {n: c for n, c in columns.items() if n not in (time, group)}
@@ -134,6 +137,14 @@ def _check_time(column: ColumnInfo) -> None:
         raise RowOrderError(
             f"time column {column.name!r} is {column.arrow_type}; it cannot order rows",
             hint="convert it to a timestamp, a date or a number",
+        )
+
+
+def _check_group(column: ColumnInfo) -> None:
+    if column.role_type == "other":
+        raise RowOrderError(
+            f"group column {column.name!r} is {column.arrow_type}; it cannot group rows",
+            hint="convert it to text or a number",
         )
 
 
