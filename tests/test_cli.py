@@ -172,6 +172,8 @@ def test_every_option_is_a_flag_and_a_variable() -> None:
         ({"overwrite": "maybe"}, "neither true nor false"),
         ({"min_features": 9, "max_features": 3}, "more than max_features=3"),
         ({"beam": True}, "no whole number"),
+        ({"bars": "close"}, "does not read as close=px,volume=qty"),
+        ({"bars": {"shut": "px"}}, "'shut' is none of open, high, low, close, volume"),
     ],
 )
 def test_bad_options_are_named(keywords: dict[str, Any], message: str) -> None:

@@ -169,6 +169,7 @@ def test_a_plan_fits_its_budget_or_names_the_least_that_would(
 
     try:
         made = plan(budget)
+        assert made.total_bytes - sum(i.nbytes for i in made.leased) >= made.baseline_bytes
         assert made.total_bytes <= budget
         assert made.chunk_rows % TILE == 0 and made.chunk_rows >= TILE
         least = made.minimum_bytes

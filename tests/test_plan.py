@@ -73,6 +73,11 @@ def test_questions_are_answered_without_rows() -> None:
     assert expr.inputs == ("close", "ts", "volume")
     assert expr.kind == "recursive" and parse("x + y").kind == "row"
     assert forward_return("close", 4).expr.lookahead == 4
+    assert parse("log(x / (y - 1)) * sqrt(x)").domain == (
+        "(y - 1) != 0",
+        "(x / (y - 1)) > 0",
+        "x >= 0",
+    )
 
 
 @pytest.mark.parametrize("line", GOLDEN.read_text().splitlines())

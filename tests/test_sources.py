@@ -288,6 +288,17 @@ def test_letters_alone_are_no_bars_unless_all_are_there() -> None:
     assert roles.close is None and roles.time is None and roles.numeric == ("c", "v", "t")
 
 
+def test_bars_can_be_given() -> None:
+    table = pa.table({"px": [1.0], "qty": [2.0], "word": ["a"]})
+    source = TableSource(table, "<t>")
+    roles = infer_roles(source, bars={"close": "px"})
+    assert roles.close == "px" and not roles.is_ohlcv
+    with pytest.raises(UnsupportedSourceError, match="'word' is string; it cannot be open"):
+        infer_roles(source, bars={"open": "word"})
+    with pytest.raises(ColumnNotFoundError, match="no column 'p'"):
+        infer_roles(source, bars={"close": "p"})
+
+
 def shuffled(seed: int = 0) -> pa.Table:
     return bars().take(np.random.default_rng(seed).permutation(ROWS))
 

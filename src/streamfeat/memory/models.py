@@ -130,6 +130,11 @@ class AllocationPlan:
         """What the process held before the run."""
         return self.items[0].nbytes
 
+    @property
+    def leased(self) -> tuple[AllocationItem, ...]:
+        """What the run itself will allocate: all but the baseline and the reserve."""
+        return self.items[1:-1]
+
     def table(self) -> str:
         """The plan as aligned text."""
         rows = [(item.name, format_bytes(item.nbytes), item.note) for item in self.items]

@@ -23,6 +23,7 @@ TRANSFORMATION_NAMES = (
     "1/", "exp", "log", "abs", "sqrt", "^2", "^3", "1+", "1-", "sin", "cos", "exp-", "2^",
 )  # fmt: skip
 PREFIX = "STREAMFEAT_"
+BAR_ROLES = ("open", "high", "low", "close", "volume")
 
 
 def _option(default: Any, text: str, parse: Callable[[str, Any], Any]) -> Any:
@@ -110,6 +111,22 @@ def _windows(name: str, value: Any) -> tuple[int, ...]:
     return made
 
 
+def _bars(name: str, value: Any) -> dict[str, str]:
+    pairs = value.items() if isinstance(value, Mapping) else _pairs(name, value)
+    made = {str(role).strip(): str(column).strip() for role, column in pairs}
+    for role in made:
+        if role not in BAR_ROLES:
+            raise OptionError(f"{name}: {role!r} is none of {', '.join(BAR_ROLES)}")
+    return made
+
+
+def _pairs(name: str, value: Any) -> list[tuple[str, str]]:
+    if not isinstance(value, str) or not all("=" in part for part in value.split(",")):
+        raise OptionError(f"{name}={value!r} does not read as close=px,volume=qty")
+    parts = [part.partition("=") for part in value.split(",")]
+    return [(role, column) for role, _, column in parts]
+
+
 @dataclass(frozen=True)
 class Options:
     """The options of a run, checked.
@@ -123,6 +140,9 @@ class Options:
     target: Any = _option(None, "column to predict, or forward_return(column, rows)", _any)
     time: str | None = _option(None, "time column; inferred if left out", _text)
     group: str | None = _option(None, "group column, such as symbol; inferred if left out", _text)
+    bars: dict[str, str] | None = _option(
+        None, "columns of bars that are not inferred, as close=px,volume=qty", _bars
+    )
     task: Any = _option(
         None, "regression or classification; inferred", _choice("regression", "classification")
     )

@@ -151,7 +151,13 @@ def _open(source: Any, session: Session) -> Opened:
     options = session.options
     opened = open_source(source, spill=session.spill)
     column = target_column(opened, options.target)
-    roles = infer_roles(opened, target_column=column, time=options.time, group=options.group)
+    roles = infer_roles(
+        opened,
+        target_column=column,
+        time=options.time,
+        group=options.group,
+        bars=options.bars,
+    )
     roles = _included(opened, roles, options)
     session.announce(f"{opened.name}: {opened.n_rows:,} rows; {roles.announce()}")
     target = resolve_target(opened, roles, options.target)
@@ -283,8 +289,8 @@ def _search_key(opened: Opened, options: Options) -> str:
     chosen = {
         name: str(getattr(options, name))
         for name in (
-            "target", "time", "group", "task", "steps", "beam", "max_features", "min_features",
-            "level", "transformations", "windows", "include", "exclude", "names", "seed",
+            "target", "time", "group", "bars", "task", "steps", "beam", "max_features",
+            "min_features", "level", "transformations", "windows", "include", "exclude", "names", "seed",
         )
     }  # fmt: skip
     text = json.dumps([_VERSION, opened.source.fingerprint(), chosen], sort_keys=True)

@@ -101,7 +101,9 @@ class Session:
         return min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
 
     def follow(self, plan: AllocationPlan) -> None:
-        """Size chunks by ``plan`` from now on."""
+        """Lease what ``plan`` foresees, and size chunks by it from now on."""
+        for item in plan.leased:
+            self._stack.enter_context(self.pool.lease(item.name, item.nbytes))
         self._controller = BatchController.start(
             most_rows=plan.chunk_rows, tile_rows=TILE_ROWS, budget_bytes=self.budget.nbytes
         )

@@ -43,6 +43,8 @@ class Primitive:
         Infix spelling, and how tightly it binds.
     cost
         Rough nanoseconds for one value.
+    domain
+        Where a value is defined, about the arguments {0}, {1}; empty: everywhere.
     looks_ahead
         True only for label primitives; they never occur in a feature.
     """
@@ -59,6 +61,7 @@ class Primitive:
     cost: float = 1.0
     looks_ahead: bool = False
     least_param: int = 1
+    domain: str = ""
     source: str = field(default="", compare=False)
 
 
@@ -104,6 +107,15 @@ class Expr:
     def inputs(self) -> tuple[str, ...]:
         """Names of the columns read, sorted."""
         return tuple(sorted({node.name for node in self.walk() if isinstance(node, Column)}))
+
+    @property
+    def domain(self) -> tuple[str, ...]:
+        """Conditions outside which a value is null, inner ones first."""
+        told: dict[str, None] = {}
+        for node in self.walk():
+            if isinstance(node, Call) and node.primitive.domain:
+                told[node.primitive.domain.format(*(_wrapped(a, 3) for a in node.args))] = None
+        return tuple(told)
 
     @property
     def kind(self) -> Kind:

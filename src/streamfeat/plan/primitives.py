@@ -15,17 +15,17 @@ from streamfeat.plan.expr import Call, Column, Constant, Expr, Number, Primitive
 ADD = Primitive("add", 2, symbol="+", precedence=1, commutative=True)
 SUB = Primitive("sub", 2, symbol="-", precedence=1)
 MUL = Primitive("mul", 2, symbol="*", precedence=2, commutative=True)
-DIV = Primitive("div", 2, symbol="/", precedence=2, source="x / 0 is null")
+DIV = Primitive("div", 2, symbol="/", precedence=2, domain="{1} != 0")
 
 ROW_PRIMITIVES = (
     Primitive("neg", 1),
     Primitive("abs", 1),
     Primitive("square", 1),
     Primitive("cube", 1, cost=2.0),
-    Primitive("sqrt", 1, cost=2.0, source="null below 0"),
-    Primitive("log", 1, cost=8.0, source="natural logarithm; null at and below 0"),
-    Primitive("exp", 1, cost=8.0, source="null where it overflows"),
-    Primitive("exp2", 1, cost=8.0, source="2 ** x; null where it overflows"),
+    Primitive("sqrt", 1, cost=2.0, domain="{0} >= 0"),
+    Primitive("log", 1, cost=8.0, domain="{0} > 0", source="natural logarithm"),
+    Primitive("exp", 1, cost=8.0, domain="{0} < 709.78"),
+    Primitive("exp2", 1, cost=8.0, domain="{0} < 1024", source="2 ** x"),
     Primitive("sin", 1, cost=12.0, source="radians"),
     Primitive("cos", 1, cost=12.0, source="radians"),
 )

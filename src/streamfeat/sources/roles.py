@@ -7,9 +7,10 @@ This module does *not* cover: whether rows are in order (order).
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from streamfeat.errors import RowOrderError
+from streamfeat.errors import RowOrderError, UnsupportedSourceError
 from streamfeat.sources.source import ColumnInfo, Source
 
 _TIME = (
@@ -86,6 +87,7 @@ def infer_roles(
     target_column: str | None = None,
     time: str | None = None,
     group: str | None = None,
+    bars: Mapping[str, str] | None = None,
 ) -> Roles:
     """Roles of the columns of ``source``.
 
@@ -95,6 +97,8 @@ def infer_roles(
         The column to be predicted: no feature is made of it.
     time, group
         Taken as given; None: inferred.
+    bars
+        Columns of "open", "high", "low", "close" and "volume" that are given.
 
     Raises
     ------
@@ -115,13 +119,13 @@ def infer_roles(
         group = _infer_group(columns, time)
     free = {n: c for n, c in columns.items() if n not in (time, group)}
     numbers = tuple(n for n, c in free.items() if c.role_type == "number")
-    bars = _infer_bars(numbers)
+    found = {**_infer_bars(numbers), **_given_bars(source, bars or {})}
     return Roles(
-        open=bars["open"],
-        high=bars["high"],
-        low=bars["low"],
-        close=bars["close"],
-        volume=bars["volume"],
+        open=found["open"],
+        high=found["high"],
+        low=found["low"],
+        close=found["close"],
+        volume=found["volume"],
         time=time,
         group=group,
         numeric=numbers,
@@ -130,6 +134,16 @@ def infer_roles(
         ordered=time is not None,
         time_was_given=given,
     )
+
+
+def _given_bars(source: Source, bars: Mapping[str, str]) -> dict[str, str | None]:
+    for role, name in bars.items():
+        if source.column(name).role_type != "number":
+            raise UnsupportedSourceError(
+                f"column {name!r} is {source.column(name).arrow_type}; it cannot be {role}",
+                hint="name a column of numbers",
+            )
+    return dict(bars)
 
 
 def _check_time(column: ColumnInfo) -> None:
