@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +25,20 @@ from streamfeat.materialise.writer import ROW_GROUP_ROWS, OutputWriter, check_ou
 from streamfeat.memory.allocator import reserve_bytes
 from streamfeat.memory.models import AllocationPlan
 from streamfeat.memory.probe import process_bytes
+from streamfeat.pipeline.findings import facts_of, recipe_of
 from streamfeat.pipeline.options import Options, resolve
-from streamfeat.pipeline.recipe import METADATA_KEY, Evidence, Feature, Recipe
+from streamfeat.pipeline.recipe import METADATA_KEY, Recipe
 from streamfeat.pipeline.result import FeatureTable, Rejected, RunReport
+from streamfeat.pipeline.resume import VERSION, SearchNote, cached_output, search_key
 from streamfeat.pipeline.session import Session
 from streamfeat.pipeline.sizing import Shape, allocation
 from streamfeat.plan.candidates import Term
 from streamfeat.search.run import Found, Settings, count_candidates, grammar, search
 from streamfeat.search.target import Target, resolve_target, target_column
-from streamfeat.selection.selector import Selection
 from streamfeat.sources.opening import open_source
 from streamfeat.sources.order import order_source
 from streamfeat.sources.roles import Roles, infer_roles
 from streamfeat.sources.source import Source
-
-_VERSION = version("streamfeat")
 
 
 @dataclass(frozen=True)
@@ -104,14 +101,14 @@ def fit(source: Any, keywords: Mapping[str, Any]) -> Recipe:
     with Session(resolve(keywords)) as session:
         opened, ordered = _order(_open(source, session), session)
         found = _found(opened, ordered, session)
-        recipe = _recipe(found, opened, short=session.options.names == "short")
+        recipe = _chosen(found, opened, session)
         report = _report(
             session,
             opened.source,
             opened.roles,
             opened.plan,
             level=opened.settings.level,
-            **_facts(found),
+            **facts_of(found),
         )
         return replace(recipe, report=report)
 
@@ -273,109 +270,31 @@ def _search(
 ) -> tuple[Recipe, dict[str, Any]]:
     """The recipe and the report's facts: of an interrupted run on the same source and options, or
     of a new search."""
-    note = _SearchNote(path, _search_key(opened, session.options))
+    note = SearchNote(path, search_key(opened.source, session.options))
     if (earlier := note.read()) is not None:
         session.announce("the search was finished by an earlier run; going on from there")
         return earlier
     found = _found(opened, ordered, session)
-    recipe = _recipe(found, opened, short=session.options.names == "short")
-    facts = _facts(found)
+    recipe = _chosen(found, opened, session)
+    facts = facts_of(found)
     note.write(recipe, facts)
     return recipe, facts
 
 
-def _search_key(opened: Opened, options: Options) -> str:
-    """What the search depends on: rows and options, never memory or threads."""
-    chosen = {
-        name: str(getattr(options, name))
-        for name in (
-            "target", "time", "group", "bars", "task", "steps", "beam", "max_features",
-            "min_features", "level", "transformations", "windows", "include", "exclude", "names", "seed",
-        )
-    }  # fmt: skip
-    text = json.dumps([_VERSION, opened.source.fingerprint(), chosen], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-class _SearchNote:
-    """The finished search's recipe beside the output, until the output is whole."""
-
-    def __init__(self, path: Path, key: str) -> None:
-        self._file = path.with_name(f".{path.name}.streamfeat-search.json")
-        self._key = key
-
-    def read(self) -> tuple[Recipe, dict[str, Any]] | None:
-        try:
-            data = json.loads(self._file.read_text(encoding="utf-8"))
-            if data["key"] != self._key:
-                return None
-            return Recipe.from_json(data["recipe"]), data["facts"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-    def write(self, recipe: Recipe, facts: dict[str, Any]) -> None:
-        partial = self._file.with_suffix(".partial")
-        text = json.dumps({"key": self._key, "recipe": recipe.to_json(), "facts": facts})
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, self._file)
-
-    def remove(self) -> None:
-        self._file.unlink(missing_ok=True)
-
-
-def _recipe(found: Found, opened: Opened, *, short: bool = False) -> Recipe:
-    selection, roles = found.selection, opened.roles
-    features = tuple(
-        Feature(
-            name=f"f{k:03d}" if short else chosen.name,
-            formula=chosen.name,
-            score=float(chosen.gain),
-            evidence=Evidence(
-                gain=float(chosen.gain),
-                t_statistic=float(chosen.t_statistic),
-                p_value=float(chosen.p_value),
-                stability=float(chosen.stability),
-                marginal_r2=float(chosen.marginal_r2),
-                significant=bool(chosen.significant),
-            ),
-        )
-        for k, chosen in enumerate(selection.selected, 1)
-    )
-    names = sorted({name for feature in features for name in feature.expr.inputs})
-    return Recipe(
-        features=features,
-        inputs={name: opened.source.column(name).role_type for name in names},
-        group=roles.group,
-        time=roles.time,
-        target=found.target.text,
-        task=found.target.task,
-        score=_float(selection.score),
-        score_interval=_interval(selection),
-        baseline_score=_float(selection.baseline_score),
+def _chosen(found: Found, opened: Opened, session: Session) -> Recipe:
+    return recipe_of(
+        found,
+        opened.source,
+        opened.roles,
         level=opened.settings.level,
+        short=session.options.names == "short",
     )
-
-
-def _float(value: float | None) -> float | None:
-    return None if value is None else float(value)
-
-
-def _interval(selection: Selection) -> tuple[float, float] | None:
-    pair = selection.score_interval
-    return None if pair is None else (float(pair[0]), float(pair[1]))
 
 
 def _output_path(options: Options, opened: Opened, ordered: Source) -> Path:
     if options.output is not None:
         return Path(options.output)
-    return _cached(_search_key(opened, options))
-
-
-def _cached(key: str) -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    directory = Path(base) / "streamfeat" / "outputs"
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return directory / f"{key[:32]}.parquet"
+    return cached_output(search_key(opened.source, options))
 
 
 def _written_keys(source: Source, keys: Sequence[str], target: str | None) -> list[str]:
@@ -394,7 +313,7 @@ def _materialise(
     keys = _written_keys(ordered, recipe.keys, recipe.target)
     scanner = _scanner(ordered, opened.roles, session)
     nulls, resumed = _write(recipe, keys, scanner, opened.source, session, path)
-    _SearchNote(path, "").remove()
+    SearchNote(path, "").remove()
     report = _report(
         session,
         opened.source,
@@ -423,7 +342,7 @@ def _write(
     columns = [*keys, *kept]
     text = recipe.to_json()
     run_key = hashlib.sha256(
-        json.dumps([original.fingerprint(), text, columns, _VERSION]).encode()
+        json.dumps([original.fingerprint(), text, columns, VERSION]).encode()
     ).hexdigest()
     with OutputWriter(
         path,
@@ -462,30 +381,6 @@ def _report(
     )
 
 
-def _facts(found: Found) -> dict[str, Any]:
-    """What a report says of a search, as plain data."""
-    selection = found.selection
-    return {
-        "target": found.target.text,
-        "task": found.target.task,
-        "n_terms": found.n_terms,
-        "n_candidates": found.n_candidates,
-        "n_finalists": len(found.finalists),
-        "dropped_terms": found.n_dropped_terms,
-        "n_rows_search": selection.n_rows_search,
-        "n_rows_confirm": selection.n_rows_confirm,
-        "n_rows_final": selection.n_rows_final,
-        "score": _float(selection.score),
-        "score_interval": _interval(selection),
-        "baseline_score": _float(selection.baseline_score),
-        "model_p_value": _float(selection.model_p_value),
-        "rejected": [
-            {"formula": r.name, "reason": r.reason, "gain": float(r.gain)}
-            for r in selection.rejected[:20]
-        ],
-    }
-
-
 def transform(
     recipe: Recipe, source: Any, keywords: Mapping[str, Any], *, carry: Sequence[str] = ()
 ) -> FeatureTable:
@@ -511,7 +406,7 @@ def transform(
             opened, roles, plan, session, needs_order=_has_windows(recipe)
         )
         key = hashlib.sha256((opened.fingerprint() + recipe.to_json()).encode()).hexdigest()
-        path = Path(options.output) if options.output is not None else _cached(key)
+        path = Path(options.output) if options.output is not None else cached_output(key)
         keys = _written_keys(ordered, (*recipe.keys, *carry), recipe.target)
         scanner = _scanner(ordered, roles, session)
         nulls, resumed = _write(recipe, keys, scanner, opened, session, path)
