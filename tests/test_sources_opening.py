@@ -173,6 +173,9 @@ def test_a_hive_dataset_keeps_its_keys(tmp_path: Path, spill: Path) -> None:
     ds.write_dataset(table, root, format="parquet", partitioning=keys)
     made = whole(open_source(ds.dataset(root, partitioning=keys), spill=spill))
     assert made.sort_by("x").to_pydict() == table.to_pydict()
+    assert list(spill.iterdir()) == []  # its files are read where they lie
+    inferred = whole(open_source(ds.dataset(root, partitioning="hive"), spill=spill))
+    assert inferred.sort_by("x").to_pydict() == table.to_pydict()
 
 
 def test_a_filtered_dataset_keeps_its_filter(tmp_path: Path, spill: Path) -> None:
@@ -198,10 +201,13 @@ def test_a_stream_of_small_batches_becomes_few_row_groups(spill: Path) -> None:
     assert whole(source).column("x").to_pylist() == [float(k) for k in range(3000)]
 
 
-def test_a_stream_of_giant_batches_is_cut(spill: Path) -> None:
+@pytest.mark.parametrize("batch_rows", [50_000, 200_000])
+def test_a_stream_is_cut_into_row_groups_of_one_size(batch_rows: int, spill: Path) -> None:
     table = pa.table({"x": np.arange(200_000)})
-    source = open_source(table.to_reader(), spill=spill)
-    assert source.files[0].metadata.num_row_groups == 4  # type: ignore[attr-defined]
+    source = open_source(table.to_reader(max_chunksize=batch_rows), spill=spill)
+    metadata = source.files[0].metadata  # type: ignore[attr-defined]
+    sizes = [metadata.row_group(k).num_rows for k in range(metadata.num_row_groups)]
+    assert sizes == [65_536, 65_536, 65_536, 200_000 - 3 * 65_536]
     assert whole(source).equals(table)
 
 

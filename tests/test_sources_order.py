@@ -140,7 +140,7 @@ def ordered(source: Source, tmp_path: Path, **named: Any) -> Source:
 
 @pytest.mark.parametrize("lost", [None, float("nan")])
 def test_a_lost_time_is_found_behind_a_row_out_of_order(lost: float | None, tmp_path: Path) -> None:
-    n = BASE_BATCH_ROWS + 10
+    n = 2 * BASE_BATCH_ROWS + 10  # the batch in between ends the looking for order
     time = [float(k) for k in range(n)]
     time[0], time[-1] = 5.5, lost  # type: ignore[call-overload]
     source = TableSource(pa.table({"t": pa.array(time, pa.float64()), "x": [0.0] * n}), "<t>")

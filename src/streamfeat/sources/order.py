@@ -214,7 +214,7 @@ def sort_source(
 
 def _sort_in_memory(source: Source, keys: Sequence[str], path: Path) -> None:
     batches = source.read(0, source.n_rows, source.schema().names)
-    table = pa.Table.from_batches(batches, schema=source.schema()).unify_dictionaries()
+    table = pa.Table.from_batches(batches, schema=source.schema())
     values = [
         pa.concat_arrays([comparable(chunk) for chunk in table.column(key).chunks]) for key in keys
     ]
