@@ -261,3 +261,12 @@ def test_keys_of_no_order_are_refused(column: str, message: str) -> None:
     source = TableSource(pa.table({"z": [[1], [2]], "t": [1, 2]}), "<t>")
     with pytest.raises(errors.RowOrderError, match=message):
         infer_roles(source, **{"time": "t", column: "z"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("memory_bytes", [AMPLE, NONE])
+def test_rows_of_one_key_stay_whole_and_as_they_lie(memory_bytes: int, tmp_path: Path) -> None:
+    n, key = 5000, np.arange(5000) % 7
+    table = pa.table({"t": key, **{f"x{k}": np.arange(n) * 100 + k for k in range(40)}})
+    source = TableSource(table, "<t>")
+    made = sort_source(source, ["t"], spill=tmp_path, memory_bytes=memory_bytes, threads=2)
+    assert whole(made).equals(table.take(np.argsort(key, kind="stable")))

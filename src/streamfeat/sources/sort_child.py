@@ -4,6 +4,10 @@ This module covers: one sort by DuckDB with spill, asked for on stdin as JSON.
 This module does *not* cover: when to sort (order).
 
 User names never reach SQL: columns are c0, c1, ... inside.
+
+1. The engine's memory beyond its limit grows with the columns, so they are sorted some at a time
+   (_sort_columns), each time by the keys and then by the rows' places: the same order every time.
+2. The sorted columns are put side by side, row group by row group (_join).
 """
 
 from __future__ import annotations
@@ -13,11 +17,14 @@ import json
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
+import pyarrow.parquet as pq
 
 from streamfeat.errors import (
     MemoryExhaustionError,
@@ -25,14 +32,17 @@ from streamfeat.errors import (
     StreamFeatError,
     UnsupportedSourceError,
 )
+from streamfeat.sources.arrays import from_integers
 from streamfeat.sources.footers import first_line, open_file
 from streamfeat.sources.opening import relation_reader
 from streamfeat.sources.parquet import ParquetSource
-from streamfeat.sources.spool import write_spool
+from streamfeat.sources.spool import spool_writer, write_spool, writing
 
 _OVERHEAD_BYTES = 250 << 20
 """Measured: what the process holds beyond DuckDB's own limit while it sorts with two threads."""
 _LEAST_BYTES = 64 << 20
+_MOST_COLUMNS = 16
+"""Columns sorted at once: with these, ``_OVERHEAD_BYTES`` holds."""
 _BATCH_ROWS = 16_384
 _PR_SET_PDEATHSIG = 1
 
@@ -51,21 +61,38 @@ def main() -> None:
 
 def sort(request: dict[str, Any]) -> None:
     """Write the sorted copy that ``request`` describes."""
-    import duckdb
-
     filesystem = pafs.LocalFileSystem()
     files = [open_file(filesystem, path, constants) for path, constants in request["files"]]
     source = ParquetSource(files, filesystem, request["name"])
-    schema = source.schema()
-    inside = pa.schema([pa.field(f"c{k}", engine_type(f.type)) for k, f in enumerate(schema)])
-    feed = _Feed(source, inside)
+    names, output = source.schema().names, Path(request["output"])
+    if len(names) <= _MOST_COLUMNS:
+        _sort_columns(source, names, request, output)
+        return
+    parts = []
+    for k in range(0, len(names), _MOST_COLUMNS):
+        parts.append(Path(request["temporary"]) / f"block-{k}.parquet")
+        _sort_columns(source, names[k : k + _MOST_COLUMNS], request, parts[-1])
+    _join(parts, source, output)
+
+
+def _sort_columns(
+    source: ParquetSource, names: list[str], request: dict[str, Any], path: Path
+) -> None:
+    """Write the columns ``names``, in order of the keys and of the rows as they lie."""
+    import duckdb
+
+    keys = [source.schema().names[k] for k in request["keys"]]
+    wanted = list(dict.fromkeys((*names, *keys)))
+    feed = _Feed(source, wanted)
+    schema = pa.schema([source.schema().field(name) for name in names])
+    order = [_key(wanted.index(key), feed.schema.field(wanted.index(key)).type) for key in keys]
+    columns = ", ".join(f"c{k}" for k in range(len(names)))
     connection = duckdb.connect(config=_config(request))
     try:
-        connection.register("unsorted", pa.RecordBatchReader.from_batches(inside, feed.batches()))
-        order = ", ".join(_key(k, inside.field(k).type) for k in request["keys"])
-        rows = connection.sql(f"SELECT * FROM unsorted ORDER BY {order}")
+        connection.register("unsorted", feed.reader())
+        rows = connection.sql(f"SELECT {columns} FROM unsorted ORDER BY {', '.join(order)}, place")
         write_spool(
-            Path(request["output"]),
+            path,
             schema,
             (_named(batch, schema) for batch in relation_reader(rows, _BATCH_ROWS)),
             nbytes_per_row=source.nbytes_per_row,
@@ -76,6 +103,21 @@ def sort(request: dict[str, Any]) -> None:
         raise feed.error or _trouble(error) from error
     finally:
         connection.close()
+
+
+def _join(parts: list[Path], source: ParquetSource, path: Path) -> None:
+    """Write files of the same rows, which have the same row groups, side by side."""
+    with ExitStack() as opened, writing(path), spool_writer(path, source.schema()) as writer:
+        files = [
+            opened.enter_context(
+                pq.ParquetFile(part, pre_buffer=False, page_checksum_verification=True)
+            )
+            for part in parts
+        ]
+        for group in range(files[0].num_row_groups):
+            tables = [file.read_row_group(group, use_threads=False) for file in files]
+            columns = [column for table in tables for column in table.columns]
+            writer.write_table(pa.table(columns, schema=source.schema()))
 
 
 def _key(k: int, kind: pa.DataType) -> str:
@@ -105,18 +147,26 @@ def _trouble(error: Exception) -> StreamFeatError:
 class _Feed:
     """The rows as the engine takes them; keeps an error that the engine would make unreadable."""
 
-    def __init__(self, source: ParquetSource, inside: pa.Schema) -> None:
+    def __init__(self, source: ParquetSource, names: list[str]) -> None:
         self._source = source
-        self._inside = inside
+        self._names = names
+        kinds = [engine_type(source.schema().field(name).type) for name in names]
+        fields = [pa.field(f"c{k}", kind) for k, kind in enumerate(kinds)]
+        self.schema = pa.schema([*fields, pa.field("place", pa.int64())])
         self.error: StreamFeatError | None = None
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        names = self._source.schema().names
+    def reader(self) -> pa.RecordBatchReader:
+        return pa.RecordBatchReader.from_batches(self.schema, self._batches())
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        row = 0
         try:
-            for batch in self._source.read(0, self._source.n_rows, names):
-                pairs = zip(batch.columns, self._inside, strict=True)
-                columns = [to_engine(c, f.type) for c, f in pairs]
-                yield pa.RecordBatch.from_arrays(columns, schema=self._inside)
+            for batch in self._source.read(0, self._source.n_rows, self._names):
+                pairs = zip(batch.columns, self.schema.types, strict=False)
+                columns = [to_engine(column, kind) for column, kind in pairs]
+                columns.append(from_integers(np.arange(row, row + batch.num_rows)))
+                row += batch.num_rows
+                yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
         except StreamFeatError as error:
             self.error = error
             raise
