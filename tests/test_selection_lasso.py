@@ -119,6 +119,12 @@ def test_students_tail_is_that_of_scipy(t: float, freedom: int) -> None:
     assert t_tail(t, freedom) == pytest.approx(wanted, rel=1e-10, abs=1e-300)
 
 
+@pytest.mark.parametrize("t", [-7.1875, 0.99999, 1.0, 3.0, 7.1875, 30.0])
+@pytest.mark.parametrize("freedom", [1, 19, 53])
+def test_students_tail_far_out(t: float, freedom: int) -> None:
+    assert t_tail(t, freedom) == pytest.approx(stats.t.sf(t, freedom), rel=1e-11, abs=0.0)
+
+
 @pytest.mark.parametrize("t", [0.0, 1e-200, 1e-8, -6e-8, 1e-6, 1e-3])
 @pytest.mark.parametrize("freedom", [1, 2, 19, 60])
 def test_students_tail_near_zero(t: float, freedom: int) -> None:

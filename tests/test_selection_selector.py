@@ -178,6 +178,18 @@ def test_law_later_blocks_take_no_part_in_the_search(ordered: bool) -> None:
     assert two.selected == ()
 
 
+@pytest.mark.parametrize("ordered", [False, True])
+def test_law_no_training_set_sees_later_blocks(ordered: bool) -> None:
+    """No look-ahead: what works from the last search block on is in no training set of a walk."""
+    rng = np.random.default_rng(14)
+    U, blocks = rng.normal(size=(6, 6000)), in_time(6000)
+    late = blocks >= len(SEARCH) - 1
+    made = choose(U, U[0] + 2.0 * late * U[1] + rng.normal(size=6000), blocks, ordered=ordered)
+    stability = {f.name: f.stability for f in made.selected}
+    assert stability["u0"] == 1.0
+    assert stability["u1"] == (0.0 if ordered else 0.8)
+
+
 def classes(n: int) -> tuple[Array, Array]:
     """Three classes: one of a product, one of a weak product, one of a strong single term."""
     rng = np.random.default_rng(1)
