@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -212,10 +214,20 @@ def test_silence_on_request(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_bars_with_rate_on_a_terminal() -> None:
     ours, theirs = pty.openpty()
-    with os.fdopen(theirs, "w") as stream, os.fdopen(ours, "rb", buffering=0) as screen:
+    seen: list[bytes] = []
+
+    def watch() -> None:
+        with contextlib.suppress(OSError):  # the terminal is closed
+            while data := os.read(ours, 4096):
+                seen.append(data)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    with os.fdopen(theirs, "w") as stream:
         events = Events()
         with progress(events, stream=stream):
             play(events)
-        stream.flush()
-        shown = screen.read(100_000).decode()
+    watcher.join()
+    os.close(ours)
+    shown = b"".join(seen).decode()
     assert "100 %" in shown and "M rows/s" in shown and "[not markup]" in shown

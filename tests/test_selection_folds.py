@@ -8,8 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamfeat.selection.folds import (
+    CONFIRM,
+    FINAL,
     N_BLOCKS,
     NULL_TIME,
+    SEARCH,
     Blocks,
     HashFolds,
     TimeFolds,
@@ -88,3 +91,18 @@ def test_a_row_keeps_its_block_whatever_is_asked_beside_it(seed: int) -> None:
     parts = [folds.assign(np.arange(k, min(k + 777, 5000))) for k in range(0, 5000, 777)]
     assert np.array_equal(whole, np.concatenate(parts))
     assert not np.array_equal(whole, HashFolds(seed + 1).assign(np.arange(5000)))
+
+
+def test_blocks_are_wider_than_a_label() -> None:
+    """A year of days and a label of 20: without joining, purging would leave nothing to confirm."""
+    days = np.arange(1259, dtype=np.int64) * 86_400
+    end = np.concatenate((days[20:], np.full(20, NULL_TIME)))
+    histogram = TimeHistogram.empty(0, int(days[-1])).update(days)
+    narrow = time_folds(histogram).assign(days, end)
+    assert not np.isin(narrow, CONFIRM).any()
+    wide = time_folds(histogram, least_span=2 * 20 * 86_400).assign(days, end)
+    confirming = np.unique(wide[np.isin(wide, CONFIRM)])
+    assert len(confirming) == 5
+    assert np.isin(wide, FINAL).sum() > 100 and np.isin(wide, SEARCH).sum() > 600
+    plain = time_folds(histogram, least_span=86_400)
+    np.testing.assert_array_equal(plain.edges, time_folds(histogram).edges)

@@ -19,6 +19,9 @@ from streamfeat.search.target import Target, TargetValues, Task, settle, text_cl
 from streamfeat.selection.folds import HashFolds, TimeFolds, TimeHistogram, time_folds
 
 Blocks = NDArray[np.int16]
+_NO_TIMES = np.empty(0, dtype=np.int64)
+_LABELS_PER_BLOCK = 2
+"""A block is at least this many labels long, or purging its border would leave too little of it."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +85,17 @@ def label_rows(
     program = Program([target.expr])
     values, span = TargetValues(), _TimeSpan()
 
-    def work(tile: Tile) -> tuple[Array, NDArray[np.int64]]:
-        column = tile.frame.columns[time] if time else np.empty(0, dtype=np.int64)
-        return program.run(tile.frame)[0], whole_times(column)
+    def work(tile: Tile) -> tuple[Array, NDArray[np.int64], NDArray[np.int64]]:
+        labels = program.run(tile.frame)[0]
+        if time is None:
+            return labels, _NO_TIMES, _NO_TIMES
+        begin, end = _label_span(tile.frame, time, target.horizon)
+        known = ~np.isnan(labels)
+        return labels, begin, end[known] - begin[known]
 
-    def absorb(seen: tuple[Array, NDArray[np.int64]]) -> None:
+    def absorb(seen: tuple[Array, NDArray[np.int64], NDArray[np.int64]]) -> None:
         values.update(seen[0])
-        span.update(seen[1])
+        span.update(seen[1], seen[2])
 
     scanner.run(
         "look at the target", program, work, absorb,
@@ -104,8 +111,17 @@ def label_rows(
 class _TimeSpan:
     minimum: int = np.iinfo(np.int64).max
     maximum: int = np.iinfo(np.int64).min
+    label_total: int = 0
+    n_labels: int = 0
 
-    def update(self, time: NDArray[np.int64]) -> None:
+    @property
+    def label_mean(self) -> int:
+        """How long a label reaches, rounded up."""
+        return -(-self.label_total // max(self.n_labels, 1))
+
+    def update(self, time: NDArray[np.int64], reach: NDArray[np.int64]) -> None:
+        self.label_total += int(reach.sum())
+        self.n_labels += len(reach)
         time = time[time != NULL_TIME]
         if len(time):
             self.minimum = min(self.minimum, int(time.min()))
@@ -121,4 +137,4 @@ def _time_folds(scanner: Scanner, time: str, span: _TimeSpan) -> TimeFolds:
         histogram.add,
         columns=[time],
     )
-    return time_folds(histogram)
+    return time_folds(histogram, least_span=_LABELS_PER_BLOCK * span.label_mean)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from streamfeat.errors import NoUsableColumnsError, OptionError
 from streamfeat.evaluate.scan import Scanner
@@ -110,6 +111,13 @@ def search(
     NoUsableColumnsError
         If every term is constant or mostly null.
     """
+    with threadpool_limits(1, "blas"):  # the last bits of a solution depend on BLAS's threads
+        return _search(scanner, roles, target, made, settings)
+
+
+def _search(
+    scanner: Scanner, roles: Roles, target: Target, made: tuple[Term, ...], settings: Settings
+) -> Found:
     labels = label_rows(scanner, target, time=roles.time, task=settings.task, seed=settings.seed)
     standard, usable = _usable_terms(scanner, made)
     moments = screen_pass(scanner, standard, labels)

@@ -85,8 +85,13 @@ class TimeFolds:
         return np.where(known & (begin == end), begin, -1).astype(np.int16)
 
 
-def time_folds(histogram: TimeHistogram) -> TimeFolds:
-    """Borders at the bin edges where the rows counted reach each share."""
+def time_folds(histogram: TimeHistogram, *, least_span: int = 0) -> TimeFolds:
+    """Borders at the bin edges where the rows counted reach each share.
+
+    Blocks shorter than ``least_span`` in time are joined with their neighbours of the same part,
+    the others of the joined ones staying empty: a block no longer than a label would be purged
+    whole.
+    """
     reached = np.cumsum(histogram.counts)
     total = int(reached[-1])
     edges = []
@@ -94,7 +99,23 @@ def time_folds(histogram: TimeHistogram) -> TimeFolds:
         place = int(np.searchsorted(reached, float(share * total), side="left"))
         edge = histogram.minimum + (place + 1) * histogram.width
         edges.append(min(edge, np.iinfo(np.int64).max))
-    return TimeFolds(np.array(edges, dtype=np.int64))
+    last = int(np.searchsorted(reached, total, side="left")) + 1
+    end = histogram.minimum + last * histogram.width
+    widened = _widened(histogram.minimum, edges, end, least_span)
+    return TimeFolds(np.array(widened, dtype=np.int64))
+
+
+def _widened(start: int, edges: list[int], end: int, least_span: int) -> list[int]:
+    """``edges`` without those closer than ``least_span`` to the one before or the part's end; they
+    move to the one before, so that their block is empty and its rows belong to the next."""
+    limits = [start, *edges, end]
+    for part in (SEARCH, CONFIRM, FINAL):
+        kept = limits[part.start]
+        for k in range(part.start + 1, part.stop):
+            if min(limits[k] - kept, limits[part.stop] - limits[k]) >= least_span:
+                kept = limits[k]
+            limits[k] = kept
+    return limits[1:-1]
 
 
 @dataclass(frozen=True)
