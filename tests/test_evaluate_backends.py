@@ -82,11 +82,6 @@ def test_every_primitive_agrees_with_the_reference(name: str, table: pa.Table, r
             compare(name, table, call(primitive.name, "time"))
 
 
-def is_steady(expr: Expr) -> bool:
-    """Whether rounding stays rounding: no window spread or cancellation feeds another step."""
-    return expr.depth <= 2
-
-
 @pytest.mark.parametrize("name", EVALUATORS)
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(panels(), expressions(windows=False))

@@ -137,6 +137,15 @@ def test_every_kind_of_source_gives_the_same_rows(kind: str, tmp_path: Path) -> 
     )
 
 
+def test_a_named_pandas_index_is_columns(tmp_path: Path) -> None:
+    frame = bars().to_pandas()
+    indexed = open_source(frame.set_index(["symbol", "timestamp"]), spill=tmp_path)
+    roles = infer_roles(indexed)
+    assert (roles.group, roles.time) == ("symbol", "timestamp")
+    plain = open_source(frame.set_index(np.arange(ROWS) * 3), spill=tmp_path)
+    assert plain.schema().names == list(frame.columns)
+
+
 def test_numpy_columns_are_named_by_place(tmp_path: Path) -> None:
     source = open_source(np.arange(6.0).reshape(3, 2), spill=tmp_path)
     assert source.schema().names == ["x0", "x1"]

@@ -188,22 +188,27 @@ def _kind(X: Any) -> str:
     return "numpy" if isinstance(X, np.ndarray) else type(X).__module__.partition(".")[0]
 
 
+_IN_MEMORY = {
+    ("numpy", "ndarray"),
+    ("pandas", "DataFrame"),
+    ("polars", "DataFrame"),
+    ("pyarrow", "Table"),
+}
+
+
 def _table(X: Any) -> Any:
     """An in-memory ``X`` as an Arrow table, without copying where that can be."""
-    import pyarrow as pa
+    from streamfeat.sources.frames import TableSource
+    from streamfeat.sources.opening import open_source
 
-    if _kind(X) == "numpy":
-        if X.ndim != 2:
-            raise OptionError(f"X has {X.ndim} dimensions; give it 2, rows and columns")
-        return pa.table({f"x{k}": np.ascontiguousarray(X[:, k]) for k in range(X.shape[1])})
-    if _kind(X) == "pandas":
-        return pa.Table.from_pandas(X, preserve_index=False).replace_schema_metadata(None)
-    if hasattr(X, "__arrow_c_stream__"):
-        return pa.table(X)
-    raise OptionError(
-        f"y can be given for a frame in memory, not for {type(X).__name__}",
-        hint="leave y out and pass `target=` a column of the source",
-    )
+    if (_kind(X), type(X).__name__) not in _IN_MEMORY:
+        raise OptionError(
+            f"y can be given for a frame in memory, not for {type(X).__name__}",
+            hint="leave y out and pass `target=` a column of the source",
+        )
+    source = open_source(X, spill=Path(tempfile.gettempdir()))
+    assert isinstance(source, TableSource)
+    return source.table
 
 
 def _with_target(X: Any, y: Any) -> tuple[Any, str]:

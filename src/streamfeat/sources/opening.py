@@ -109,10 +109,14 @@ def _numpy_table(array: Any, name: str) -> pa.Table:
 
 
 def _pandas_table(frame: Any, name: str) -> pa.Table:
+    """Columns, and the index where it has a name: bars are often indexed by their date."""
     names = [str(column) for column in frame.columns]
     check_names(names, name)
     try:
-        table = pa.Table.from_pandas(frame.set_axis(names, axis=1), preserve_index=False)
+        plain = frame.set_axis(names, axis=1)
+        if all(isinstance(n, str) and n not in names for n in frame.index.names):
+            plain = plain.reset_index()
+        table = pa.Table.from_pandas(plain, preserve_index=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         raise UnsupportedSourceError(
             f"{name}: {'; '.join(str(part) for part in error.args)}",
