@@ -55,11 +55,16 @@ def plan_allocation(
     least = spent + halo + _ceil(tile_rows * bytes_per_row)
     minimum = _minimum_budget(least)
     if budget_bytes < minimum:
-        raise _too_small(budget_bytes, minimum, baseline_bytes, fixed)
+        needed = [
+            AllocationItem("baseline", baseline_bytes),
+            *fixed,
+            AllocationItem("chunk", least - spent),
+            AllocationItem("reserve", reserve_bytes(minimum)),
+        ]
+        raise _too_small(budget_bytes, minimum, needed)
     reserve = reserve_bytes(budget_bytes)
     room = budget_bytes - reserve - spent - halo
-    tiles = int(room / (bytes_per_row * tile_rows)) if bytes_per_row else most_rows // tile_rows
-    rows = max(1, min(tiles, most_rows // tile_rows)) * tile_rows
+    rows = _rows_that_fit(room, bytes_per_row, tile_rows, most_rows)
     items = (
         AllocationItem("baseline", baseline_bytes, "held before the run"),
         *fixed,
@@ -75,6 +80,18 @@ def _ceil(nbytes: float) -> int:
     return -int(-nbytes // 1)
 
 
+def _rows_that_fit(room: int, bytes_per_row: float, tile_rows: int, most_rows: int) -> int:
+    most = max(most_rows // tile_rows, 1)
+    width = bytes_per_row * tile_rows
+    tiles = int(min(room / width, most)) if width else most
+    # The division rounds, so what it gives may be a byte over, or a tile short.
+    while tiles > 1 and _ceil(tiles * tile_rows * bytes_per_row) > room:
+        tiles -= 1
+    while tiles < most and _ceil((tiles + 1) * tile_rows * bytes_per_row) <= room:
+        tiles += 1
+    return max(tiles, 1) * tile_rows
+
+
 def _minimum_budget(least: int) -> int:
     """The smallest budget that leaves ``least`` beside its own reserve."""
     guess = max(least + LEAST_RESERVE_BYTES, int(least / (1 - RESERVE_SHARE)) - 2)
@@ -83,11 +100,9 @@ def _minimum_budget(least: int) -> int:
     return guess
 
 
-def _too_small(
-    budget: int, minimum: int, baseline: int, fixed: Sequence[AllocationItem]
-) -> BudgetTooSmallError:
-    items = sorted([AllocationItem("baseline", baseline), *fixed], key=lambda i: -i.nbytes)
-    heaviest = ", ".join(f"{i.name} {format_bytes(i.nbytes)}" for i in items[:3])
+def _too_small(budget: int, minimum: int, items: Sequence[AllocationItem]) -> BudgetTooSmallError:
+    heavy = sorted(items, key=lambda item: -item.nbytes)[:3]
+    heaviest = ", ".join(f"{i.name} {format_bytes(i.nbytes)}" for i in heavy)
     return BudgetTooSmallError(
         f"a budget of {format_bytes(budget)} is too small for this plan; the least that would do "
         f"is {minimum:,} B ({format_bytes(minimum)}). Heaviest: {heaviest}.",

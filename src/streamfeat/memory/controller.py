@@ -25,6 +25,11 @@ class BatchController:
     low_bytes, high_bytes
         Below ``low`` the chunk grows by an eighth of the most; at ``high`` it is halved and held
         for four steps; between them it stays, so readings that tremble do not make it swing.
+    least_rows
+        Never fewer; 0: one tile.
+    bytes_per_row
+        What a row more is taken to cost: the chunk grows only if the process would stay below
+        ``low``. 0: growing is free, as in an arena whose pages are already touched.
 
     Examples
     --------
@@ -41,18 +46,31 @@ class BatchController:
     low_bytes: int
     high_bytes: int
     hold: int = 0
+    least_rows: int = 0
+    bytes_per_row: float = 0.0
 
     @classmethod
-    def start(cls, *, most_rows: int, tile_rows: int, budget_bytes: int) -> BatchController:
+    def start(
+        cls,
+        *,
+        most_rows: int,
+        tile_rows: int,
+        budget_bytes: int,
+        least_rows: int = 0,
+        bytes_per_row: float = 0.0,
+    ) -> BatchController:
         """A quarter of the most, to begin with."""
         reserve = reserve_bytes(budget_bytes)
-        return cls(
-            rows=max(most_rows // 4 // tile_rows, 1) * tile_rows,
+        unsized = cls(
+            rows=0,
             most_rows=most_rows,
             tile_rows=tile_rows,
             low_bytes=budget_bytes - reserve,
             high_bytes=budget_bytes - reserve // 2,
+            least_rows=least_rows,
+            bytes_per_row=bytes_per_row,
         )
+        return replace(unsized, rows=unsized._fit(most_rows // 4))
 
     def step(self, sample: MemorySample) -> BatchController:
         """The controller after a reading."""
@@ -60,12 +78,11 @@ class BatchController:
             return replace(self, rows=self._fit(self.rows // 2), hold=_HOLD_STEPS)
         if self.hold:
             return replace(self, hold=self.hold - 1)
-        if sample.process_bytes < self.low_bytes:
-            return replace(
-                self, rows=self._fit(self.rows + max(self.most_rows // 8, self.tile_rows))
-            )
-        return self
+        rows = self._fit(self.rows + max(self.most_rows // 8, self.tile_rows))
+        predicted = sample.process_bytes + (rows - self.rows) * self.bytes_per_row
+        return replace(self, rows=rows) if predicted < self.low_bytes else self
 
     def _fit(self, rows: int) -> int:
-        tiles = min(rows, self.most_rows) // self.tile_rows
-        return max(tiles, 1) * self.tile_rows
+        most = max(self.most_rows // self.tile_rows, 1)
+        least = min(max(-(-self.least_rows // self.tile_rows), 1), most)
+        return min(max(rows // self.tile_rows, least), most) * self.tile_rows

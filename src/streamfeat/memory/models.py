@@ -7,9 +7,11 @@ This module does *not* cover: measuring (probe), or deciding (allocator, control
 from __future__ import annotations
 
 import math
+import numbers
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from streamfeat.errors import OptionError
@@ -18,6 +20,8 @@ _UNITS = {
     "": 1, "b": 1, "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9,
     "t": 10**12, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
 }  # fmt: skip
+_DECIMAL = (("kB", 10**3), ("MB", 10**6), ("GB", 10**9), ("TB", 10**12))
+_MOST_BYTES = 2**63
 _SIZE = re.compile(r"\s*(?P<number>[0-9][0-9_]*(?:\.[0-9]+)?)\s*(?P<unit>[a-zA-Z]*)\s*\Z")
 
 
@@ -34,7 +38,7 @@ def parse_bytes(size: str | int | float, *, option: str = "memory") -> int:
     Raises
     ------
     OptionError
-        If it is no size, or not above 0.
+        If it is no size, not above 0, or 2**63 and more.
 
     Examples
     --------
@@ -42,22 +46,22 @@ def parse_bytes(size: str | int | float, *, option: str = "memory") -> int:
     (1500000000, 536870912)
     """
     nbytes = _read(size)
-    if nbytes is None or not math.isfinite(nbytes) or nbytes < 1:
+    if nbytes is None or not 0 < nbytes < _MOST_BYTES:
         raise OptionError(
-            f"{option}={size!r} is no size above 0",
+            f"{option}={size!r} is no size above 0 and below 2**63",
             hint='write it as "2GB", "512MiB" or a number of bytes',
         )
-    return int(nbytes)
+    return nbytes
 
 
-def _read(size: object) -> float | None:
+def _read(size: object) -> int | None:
     if isinstance(size, bool):
         return None
-    if isinstance(size, int | float):
-        return float(size)
+    if isinstance(size, int | float | numbers.Integral):  # NumPy's integers too
+        return None if isinstance(size, float) and not math.isfinite(size) else int(size)
     match = _SIZE.match(size) if isinstance(size, str) else None
     factor = _UNITS.get(match["unit"].lower()) if match else None
-    return float(match["number"].replace("_", "")) * factor if match and factor else None
+    return int(Decimal(match["number"].replace("_", "")) * factor) if match and factor else None
 
 
 def format_bytes(nbytes: float) -> str:
@@ -68,10 +72,12 @@ def format_bytes(nbytes: float) -> str:
     """
     size = abs(nbytes)
     sign = "-" if nbytes < 0 else ""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= factor:
-            return f"{sign}{size / factor:,.1f} {unit}"
-    return f"{sign}{size:.0f} B"
+    if round(size) < 1000:
+        return f"{sign}{size:.0f} B"
+    # Rounded before it is compared, so that 999,960 is not "1,000.0 kB".
+    fitting = (pair for pair in _DECIMAL if round(size / pair[1], 1) < 1000)
+    unit, factor = next(fitting, _DECIMAL[-1])
+    return f"{sign}{size / factor:,.1f} {unit}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from streamfeat.memory.pool import MemoryPool
 from streamfeat.memory.probe import process_bytes
 
 Pressure = Literal["low", "normal", "high"]
+PressureSubscriber = Callable[[Pressure, MemorySample], None]
 PERIOD_SECONDS = 0.005
 
 
@@ -34,7 +35,16 @@ class MemoryMonitor:
     budget_bytes
         From which the water marks follow.
     on_pressure
-        Called in the monitor's thread whenever the pressure changes.
+        The first subscriber; see ``subscribe``.
+
+    Attributes
+    ----------
+    peak_bytes, last, n_samples
+        The largest and the last reading, and how many there were.
+    pressure
+        "high" from half the reserve upwards, "low" where the whole reserve is free.
+    last_error
+        What a subscriber raised last; the watch goes on all the same.
 
     Examples
     --------
@@ -49,24 +59,49 @@ class MemoryMonitor:
         budget_bytes: int,
         *,
         period_seconds: float = PERIOD_SECONDS,
-        on_pressure: Callable[[Pressure, MemorySample], None] | None = None,
+        on_pressure: PressureSubscriber | None = None,
     ) -> None:
         reserve = reserve_bytes(budget_bytes)
         self._pool = pool
         self._low_bytes = budget_bytes - reserve
         self._high_bytes = budget_bytes - reserve // 2
         self._period = period_seconds
-        self._on_pressure = on_pressure
+        self._subscribers = [on_pressure] if on_pressure else []
         self._stop = threading.Event()
+        self._stopped = False
         self._thread = threading.Thread(target=self._run, name="streamfeat-monitor", daemon=True)
+        self.last_error: Exception | None = None
         self.n_samples = 0
         self.peak_bytes = 0
         self.last = self._sample()
         self.pressure: Pressure = self._judge(self.last)
 
-    def __enter__(self) -> MemoryMonitor:
+    def subscribe(self, subscriber: PressureSubscriber) -> Callable[[], None]:
+        """Have ``subscriber`` called whenever the pressure changes; the returned function ends it.
+
+        It is called in the monitor's thread, at the end in the one that stops the monitor.
+        """
+        self._subscribers.append(subscriber)
+        return lambda: self._subscribers.remove(subscriber)
+
+    def start(self) -> MemoryMonitor:
+        """Begin to sample; once only."""
         self._thread.start()
         return self
+
+    def stop(self) -> None:
+        """Take a last sample and end the thread; a second call does nothing."""
+        self._stop.set()
+        if self._thread is threading.current_thread():  # a subscriber had enough
+            return
+        if self._thread.is_alive():
+            self._thread.join()
+        if not self._stopped:
+            self._stopped = True
+            self._look()
+
+    def __enter__(self) -> MemoryMonitor:
+        return self.start()
 
     def __exit__(
         self,
@@ -74,9 +109,7 @@ class MemoryMonitor:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._look()
+        self.stop()
 
     def _run(self) -> None:
         while not self._stop.wait(self._period):
@@ -86,8 +119,15 @@ class MemoryMonitor:
         self.last = self._sample()
         pressure = self._judge(self.last)
         changed, self.pressure = pressure != self.pressure, pressure
-        if changed and self._on_pressure is not None:
-            self._on_pressure(pressure, self.last)
+        if changed:
+            self._tell(pressure, self.last)
+
+    def _tell(self, pressure: Pressure, sample: MemorySample) -> None:
+        for subscriber in tuple(self._subscribers):
+            try:
+                subscriber(pressure, sample)
+            except Exception as error:
+                self.last_error = error
 
     def _sample(self) -> MemorySample:
         sample = MemorySample(process_bytes(), self._pool.managed_bytes, time.monotonic())

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from types import TracebackType
 
-from streamfeat.errors import MemoryExhaustionError
+from streamfeat.errors import MemoryExhaustionError, MemoryManagementError
 
 
 class Lease:
@@ -27,9 +28,19 @@ class Lease:
         Raises
         ------
         MemoryExhaustionError
-            If the pool has not that much; the lease is unchanged.
+            If the pool has not that much, or the lease was released; nothing is changed.
+        MemoryManagementError
+            If ``nbytes`` is below 0; nothing is changed.
         """
-        self._pool._change(self, nbytes)
+        self._pool._change(self, lambda _: nbytes)
+
+    def grow(self, nbytes: int) -> None:
+        """Hold ``nbytes`` more; raises as ``resize`` does."""
+        self._pool._change(self, lambda held: held + _counted(self.name, nbytes))
+
+    def shrink(self, nbytes: int) -> None:
+        """Hold ``nbytes`` less; raises as ``resize`` does, also if fewer are held."""
+        self._pool._change(self, lambda held: held - _counted(self.name, nbytes))
 
     def release(self) -> None:
         """Return the bytes; a second call does nothing."""
@@ -80,10 +91,7 @@ class MemoryPool:
     def holders(self) -> dict[str, int]:
         """Bytes by name, largest first."""
         with self._lock:
-            held: Counter[str] = Counter()
-            for lease in self._leases:
-                held[lease.name] += lease.nbytes
-        return dict(sorted(held.items(), key=lambda pair: (-pair[1], pair[0])))
+            return self._holders()
 
     def lease(self, name: str, nbytes: int) -> Lease:
         """Ask for ``nbytes``.
@@ -92,28 +100,31 @@ class MemoryPool:
         ------
         MemoryExhaustionError
             If they are not free; nothing is changed.
+        MemoryManagementError
+            If ``nbytes`` is below 0; nothing is changed.
         """
-        lease = Lease(self, name, 0)
+        lease = Lease(self, name, _counted(name, nbytes))
         with self._lock:
+            self._take(name, nbytes)
             self._leases.add(lease)
-        try:
-            self._change(lease, nbytes)
-        except MemoryExhaustionError:
-            with self._lock:
-                self._leases.discard(lease)
-            raise
         return lease
 
-    def _change(self, lease: Lease, nbytes: int) -> None:
+    def _change(self, lease: Lease, size: Callable[[int], int]) -> None:
         with self._lock:
-            more = nbytes - lease.nbytes
-            fits = lease in self._leases and self._managed + more <= self.limit_bytes
-            if fits:
-                lease.nbytes = nbytes
-                self._managed += more
-                self._peak = max(self._peak, self._managed)
-        if not fits:
-            raise self._refusal(lease.name, more)
+            if lease not in self._leases:
+                raise MemoryExhaustionError(
+                    f"{lease.name!r} was released and cannot be resized.", hint="lease it again"
+                )
+            nbytes = _counted(lease.name, size(lease.nbytes))
+            self._take(lease.name, nbytes - lease.nbytes)
+            lease.nbytes = nbytes
+
+    def _take(self, name: str, more: int) -> None:
+        """Under the lock, so that the numbers of a refusal are those it was decided by."""
+        if self._managed + more > self.limit_bytes:
+            raise self._refusal(name, more)
+        self._managed += more
+        self._peak = max(self._peak, self._managed)
 
     def _drop(self, lease: Lease) -> None:
         with self._lock:
@@ -122,11 +133,25 @@ class MemoryPool:
                 self._managed -= lease.nbytes
                 lease.nbytes = 0
 
+    def _holders(self) -> dict[str, int]:
+        held: Counter[str] = Counter()
+        for lease in self._leases:
+            held[lease.name] += lease.nbytes
+        return dict(sorted(held.items(), key=lambda pair: (-pair[1], pair[0])))
+
     def _refusal(self, name: str, nbytes: int) -> MemoryExhaustionError:
         free = self.limit_bytes - self._managed
-        largest = ", ".join(f"{n}={b:,} B" for n, b in list(self.holders().items())[:3] if b)
+        largest = ", ".join(f"{n}={b:,} B" for n, b in list(self._holders().items())[:3] if b)
         return MemoryExhaustionError(
             f"{name!r} asked for {nbytes:,} B; {free:,} B of {self.limit_bytes:,} B are free. "
             f"Largest holders: {largest or 'none'}.",
             hint="lower `beam` or raise `memory`.",
         )
+
+
+def _counted(name: str, nbytes: int) -> int:
+    if nbytes < 0:
+        raise MemoryManagementError(
+            f"{name!r} cannot hold or ask for {nbytes:,} B.", hint="sizes are 0 or more"
+        )
+    return nbytes
