@@ -10,17 +10,37 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from screening import rows_of
+from streamfeat.search.rounds import Ranges
+from streamfeat.search.standard import Statistics
 from streamfeat.selection.folds import TimeHistogram
 from streamfeat.selection.gram import FoldGrams
-from streamfeat.selection.moments import Moments, ResidualMoments
+from streamfeat.selection.moments import Bands, OutputMoments, PairMoments, TileRows
 
 M, Q = 3, 2
+BANDS = Bands.cut(np.array([True, True, True]), np.array([0, 1, 0], dtype=np.intp))
+
+
+def rows(U: np.ndarray, Y: np.ndarray) -> TileRows:
+    return rows_of(BANDS, U, np.stack((U[0] > 0, U[1] > 0, U[2] == U[2])).astype(float), Y)
+
+
 ACCUMULATORS = {
-    "moments": (lambda: Moments.empty(M, Q), lambda U, Y, b, t: (U, Y)),
-    "residual": (lambda: ResidualMoments.empty(M, Q), lambda U, Y, b, t: (U, Y)),
+    "pairs": (lambda: PairMoments.empty(BANDS, BANDS.pairs()), lambda U, Y, b, t: (rows(U, Y),)),
+    "outputs": (
+        lambda: OutputMoments.empty(BANDS, BANDS.pairs(), Q),
+        lambda U, Y, b, t: (rows(U, Y),),
+    ),
     "grams": (lambda: FoldGrams.empty(M + Q, 4), lambda U, Y, b, t: (np.vstack((U, Y)), b)),
     "histogram": (lambda: TimeHistogram.empty(0, 10**6), lambda U, Y, b, t: (t,)),
-}
+    "statistics": (
+        lambda: Statistics.empty(M),
+        lambda U, Y, b, t: (
+            np.where(U > 1, np.nan, U), t.astype(np.uint64), np.flatnonzero(t % 3 == 0)
+        ),
+    ),
+    "ranges": (lambda: Ranges.empty(M), lambda U, Y, b, t: (U,)),
+}  # fmt: skip
 
 
 def arrays(accumulator: Any) -> list[np.ndarray]:
@@ -28,15 +48,20 @@ def arrays(accumulator: Any) -> list[np.ndarray]:
     for value in vars(accumulator).values():
         if isinstance(value, np.ndarray):
             found.append(value)
-        elif isinstance(value, ResidualMoments):
-            found += arrays(value)
+        elif isinstance(value, dict):
+            found += value.values()
+        elif isinstance(accumulator, Statistics) and isinstance(value, list):
+            found.append(np.concatenate([np.empty((M, 0)), *value], axis=1))
+        elif isinstance(value, list):
+            found += value
         elif isinstance(value, int):
             found.append(np.array(value))
     return found
 
 
 def same(left: Any, right: Any) -> bool:
-    return all(np.array_equal(a, b) for a, b in zip(arrays(left), arrays(right), strict=True))
+    pairs = zip(arrays(left), arrays(right), strict=True)
+    return all(np.array_equal(a, b, equal_nan=a.dtype == float) for a, b in pairs)
 
 
 def tile(seed: int, n: int) -> tuple[np.ndarray, ...]:

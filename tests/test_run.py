@@ -345,6 +345,7 @@ def test_originals_short_names_and_choice_of_columns(tmp_path: Path) -> None:
         names="short",
         originals=True,
         exclude=["d"],
+        control="features",
         output=tmp_path / "o.parquet",
         **SMALL,
     )

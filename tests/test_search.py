@@ -91,8 +91,11 @@ def test_passes_are_told() -> None:
     search(scanner, roles, target, grammar(roles, SETTINGS), SETTINGS)
     assert told == [
         "look at the target",
+        "look at the terms",
         "screen all pairs",
-        "fit the first beam",
-        "screen the residual",
-        "Grams of the finalists",
+        "look at the finalists of round 1",
+        "Grams of the finalists of round 1",
+        "screen what round 1 leaves",
+        "look at the finalists of round 2",
+        "Grams of the finalists of round 2",
     ]

@@ -7,60 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamfeat.selection.folds import CONFIRM, FINAL, N_BLOCKS, HashFolds, borders
+from screening import best_pairs, moments_of, products
+from streamfeat.selection.folds import CONFIRM, N_BLOCKS, HashFolds, borders
 from streamfeat.selection.gram import FoldGrams
-from streamfeat.selection.lasso import lasso_path
-from streamfeat.selection.moments import Moments
-from streamfeat.selection.screen import product_scores, sum_scores, term_scores, top_pairs
+from streamfeat.selection.policies.lasso import lasso_path
 from streamfeat.selection.selector import Selection, benjamini_hochberg, select
 from streamfeat.selection.student import t_quantile, t_tail
-
-
-def r2(columns: list[np.ndarray], y: np.ndarray) -> float:
-    X = np.column_stack([np.ones(len(y)), *columns])
-    left = y - X @ np.linalg.lstsq(X, y, rcond=None)[0]
-    return 1 - (left @ left) / ((y - y.mean()) @ (y - y.mean()))
-
-
-def moments_of(U: np.ndarray, Y: np.ndarray, tile: int = 97) -> Moments:
-    total = Moments.empty(len(U), len(Y))
-    for k in range(0, U.shape[1], tile):
-        total.merge(Moments.empty(len(U), len(Y)).update(U[:, k : k + tile], Y[:, k : k + tile]))
-    return total
-
-
-@given(st.integers(0, 10_000), st.floats(-2, 2), st.floats(0.1, 5))
-def test_scores_are_those_of_least_squares(seed: int, shift: float, scale: float) -> None:
-    rng = np.random.default_rng(seed)
-    U = rng.normal(shift, scale, (4, 120))
-    U[3] = U[2]
-    Y = rng.normal(size=(2, 120)) + U[0] * U[1]
-    found = moments_of(U, Y)
-    products, singles = product_scores(found), term_scores(found)
-    for i in range(4):
-        assert singles[i] == pytest.approx(np.mean([r2([U[i]], y) for y in Y]), abs=1e-9)
-        for j in range(i, 4):
-            whole = [r2([U[i], U[j], U[i] * U[j]], y) - r2([U[i], U[j]], y) for y in Y]
-            assert products[i, j] == pytest.approx(np.mean(whole), abs=1e-8)
-
-
-def test_sums_gain_over_the_better_of_the_two() -> None:
-    rng = np.random.default_rng(3)
-    U, scales = rng.normal(0.2, 1.0, (3, 300)), np.array([1.0, 2.0, 0.5])
-    y = scales[0] * U[0] - scales[1] * U[1] + rng.normal(size=300)
-    plus, minus = sum_scores(moments_of(U, y[None]), scales)
-    raw = scales[:, None] * U
-    for scores, sign in ((plus, 1), (minus, -1)):
-        for i, j in ((0, 1), (0, 2), (1, 2)):
-            gain = r2([raw[i] + sign * raw[j]], y) - max(r2([raw[i]], y), r2([raw[j]], y))
-            assert scores[i, j] == pytest.approx(max(gain, 0.0), abs=1e-9)
-    assert minus[0, 1] > 0.1 > plus[0, 1]
-
-
-def test_the_best_pairs_leave_room_for_others() -> None:
-    scores = np.triu(np.arange(16.0).reshape(4, 4))
-    chosen = top_pairs(scores, allowed=np.ones((4, 4), bool), count=3, per_term=1)
-    assert [(i, j) for i, j, _ in chosen] == [(3, 3), (2, 2), (1, 1)]
 
 
 @given(st.integers(0, 10_000), st.integers(2, 12))
@@ -103,12 +55,8 @@ def choose(
 ) -> Selection:
     blocks = HashFolds(seed).assign(np.arange(U.shape[1]))
     searching = blocks < 5
-    pairs = top_pairs(
-        product_scores(moments_of(U[:, searching], y[None, searching])),
-        allowed=np.ones((len(U),) * 2, bool),
-        count=30,
-        per_term=6,
-    )
+    gains = products(moments_of(U[:, searching], y[None, searching]))
+    pairs = best_pairs(gains, count=30, per_term=6)
     Z = np.vstack([U, *[U[i] * U[j] for i, j, _ in pairs], y])
     names = [f"u{i}" for i in range(len(U))] + [f"u{i} * u{j}" for i, j, _ in pairs]
     return select(
@@ -145,44 +93,30 @@ def test_planted_interactions_are_found_and_scored() -> None:
     assert made.score_interval[0] < made.score < made.score_interval[1]
 
 
-def test_law_final_rows_take_no_part_in_choosing() -> None:
-    """Honesty: scrambling the final blocks' target changes the score and nothing else."""
-    rng = np.random.default_rng(5)
-    U = rng.normal(size=(8, 3000))
-    y = U[0] * U[1] + rng.normal(size=3000)
-    blocks = HashFolds(0).assign(np.arange(3000))
-    other = y.copy()
-    other[blocks >= FINAL.start] = rng.normal(size=int((blocks >= FINAL.start).sum()))
-    one, two = choose(U, y), choose(U, other)
-    assert one.selected == two.selected and len(one.selected) > 0
-    assert one.score is not None and two.score is not None
-    assert one.score > 0.3 > two.score
-
-
 def test_law_confirmation_rows_take_no_part_in_the_search() -> None:
-    """Honesty: without signal in the confirmation blocks nothing is chosen."""
+    """Honesty: without signal in the untouched blocks nothing is chosen."""
     rng = np.random.default_rng(5)
     U = rng.normal(size=(8, 3000))
     y = U[0] * U[1] + rng.normal(size=3000)
     blocks = HashFolds(0).assign(np.arange(3000))
-    hidden = (blocks >= CONFIRM.start) & (blocks < CONFIRM.stop)
+    hidden = blocks >= CONFIRM.start
     y[hidden] = rng.normal(size=int(hidden.sum()))
     made = choose(U, y)
-    assert made.selected == () and made.score is None
+    assert made.selected == () and made.score is None and made.model_p_value > 0.05
     assert any("did not pass" in r.reason for r in made.rejected)
     asked = choose(U, y, min_features=2)
     assert len(asked.selected) == 2 and not any(f.significant for f in asked.selected)
 
 
 def test_law_the_score_is_of_rows_that_trained_nothing() -> None:
-    """Honesty: features forced out of noise score below zero, as overfitting must."""
+    """Honesty: on noise, where a fit explains much, the score is no better than chance."""
     rng = np.random.default_rng(9)
     scores = []
     for _ in range(20):
         made = choose(rng.normal(size=(12, 260)), rng.normal(size=260), min_features=12)
         assert len(made.selected) == 12 and made.score is not None
         scores.append(made.score)
-    assert np.mean(scores) < -0.02
+    assert np.mean(scores) <= 0.0
 
 
 def test_duplicates_and_constants_step_back() -> None:

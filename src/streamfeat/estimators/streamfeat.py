@@ -64,7 +64,7 @@ transformations, windows, include, exclude, seed, threads, progress
         task: str | None = None,
         memory: str | int | None = None,
         steps: int = 2,
-        beam: int = 200,
+        beam: int = 300,
         max_features: int = 50,
         min_features: int = 0,
         level: float = 0.05,

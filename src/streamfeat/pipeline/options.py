@@ -22,6 +22,7 @@ from streamfeat.memory.models import parse_bytes
 TRANSFORMATION_NAMES = (
     "1/", "exp", "log", "abs", "sqrt", "^2", "^3", "1+", "1-", "sin", "cos", "exp-", "2^",
 )  # fmt: skip
+POLICY_NAMES = ("auto", "lasso", "elastic_net", "forward", "subset", "stability", "probes")
 PREFIX = "STREAMFEAT_"
 BAR_ROLES = ("open", "high", "low", "close", "volume")
 
@@ -149,10 +150,18 @@ class Options:
     memory: int | None = _option(None, "memory budget, as 2GB; 60 % of what is free", _size)
     output: str | None = _option(None, "output file or directory; the managed cache", _text)
     steps: int = _option(2, "1: single terms, 2: pairs", _whole(1))
-    beam: int = _option(200, "finalists kept from the search", _whole(10))
+    beam: int = _option(300, "finalists kept from the search", _whole(10))
     max_features: int = _option(50, "features at most", _whole(1))
     min_features: int = _option(0, "features at least, marked if not significant", _whole(0))
     level: float = _option(0.05, "false-discovery level", _share)
+    policy: str = _option(
+        "auto", "how features are chosen: " + ", ".join(POLICY_NAMES), _choice(*POLICY_NAMES)
+    )
+    control: str = _option(
+        "model",
+        "model: keep every feature of a model that passes; features: only those that pass alone",
+        _choice("model", "features"),
+    )
     transformations: tuple[str, ...] = _option(
         TRANSFORMATION_NAMES[:7], "unary transforms, comma-separated", _transformations
     )

@@ -20,7 +20,8 @@ from streamfeat.sources.source import Source
 VERSION = version("streamfeat")
 _SEARCH_OPTIONS = (
     "target", "time", "group", "bars", "task", "steps", "beam", "max_features", "min_features",
-    "level", "transformations", "windows", "include", "exclude", "names", "seed",
+    "level", "policy", "control", "transformations", "windows", "include", "exclude", "names",
+    "seed",
 )  # fmt: skip
 
 

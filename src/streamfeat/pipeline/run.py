@@ -31,7 +31,7 @@ from streamfeat.pipeline.recipe import METADATA_KEY, Recipe
 from streamfeat.pipeline.result import FeatureTable, Rejected, RunReport
 from streamfeat.pipeline.resume import VERSION, SearchNote, cached_output, search_key
 from streamfeat.pipeline.session import Session
-from streamfeat.pipeline.sizing import Shape, allocation
+from streamfeat.pipeline.sizing import Shape, allocation, moments_allowance
 from streamfeat.plan.candidates import Term
 from streamfeat.search.run import Found, Settings, count_candidates, grammar, search
 from streamfeat.search.target import Target, resolve_target, target_column
@@ -39,6 +39,9 @@ from streamfeat.sources.opening import open_source
 from streamfeat.sources.order import order_source
 from streamfeat.sources.roles import Roles, infer_roles
 from streamfeat.sources.source import Source
+
+_KEY_BYTES = 16
+"""Of a row's time and target, where they are numbers."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,7 @@ def _open(source: Any, session: Session) -> Opened:
     shape = _shape(opened, [t.expr.lookback for t in terms], len(terms), options, session, target)
     plan = allocation(shape, budget_bytes=session.budget.nbytes)
     session.follow(plan)
+    settings = replace(settings, allowance_bytes=moments_allowance(plan, shape))
     return Opened(opened, roles, target, terms, settings, plan)
 
 
@@ -193,6 +197,8 @@ def _settings(options: Options) -> Settings:
         max_features=options.max_features,
         min_features=options.min_features,
         level=options.level,
+        policy=options.policy,
+        control=options.control,
         seed=options.seed,
         task=options.task,
         max_candidates=options.max_candidates,
@@ -207,7 +213,8 @@ def _shape(
     session: Session,
     target: Target | None,
 ) -> Shape:
-    numbers = sum(c.role_type in ("number", "timestamp") for c in source.columns)
+    plain = [c for c in source.columns if c.role_type in ("number", "timestamp")]
+    numbers, width = len(plain), sum(c.arrow_type.bit_width / 8 for c in plain)
     return Shape(
         n_columns=numbers,
         n_terms=n_terms,
@@ -217,7 +224,7 @@ def _shape(
         lookback=max(lookbacks, default=0),
         threads=session.threads,
         row_group_rows=ROW_GROUP_ROWS,
-        key_bytes_per_row=source.nbytes_per_row,
+        key_bytes_per_row=source.nbytes_per_row - width + _KEY_BYTES,
     )
 
 

@@ -6,18 +6,31 @@ This module does *not* cover: solving for the chunk (memory.allocator).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from streamfeat.memory.allocator import plan_allocation
 from streamfeat.memory.models import AllocationItem, AllocationPlan
 from streamfeat.memory.probe import process_bytes
 from streamfeat.plan.execution import TILE_ROWS
+from streamfeat.search.standard import SAMPLE_ROWS
 from streamfeat.selection.folds import N_BLOCKS
+from streamfeat.selection.moments import BAND_TERMS
 
+MOMENTS = "moments"
 FLOAT_BYTES = 8
+_FEW_TILES = 4
+"""A chunk is not made shorter than this for the sake of fewer passes."""
 _TILE_ARRAYS = 3
-"""Arrays of terms x rows alive in a tile's work: values, chosen rows, a product."""
+"""Arrays of expressions x rows alive while a tile is written: values, clipped, encoded."""
+_FINALIST_ARRAYS = 3
+"""Arrays of finalists x rows alive while their Gram is formed: values, by block, one block."""
+_SCREEN_ROW_BYTES = 5
+"""A standardised term of a tile, in float32, and a share of those in float64."""
+_SCRATCH_BYTES = 40_000_000
+"""A band being evaluated and the stacks of two bands."""
+_MOST_PATTERNS = 64
+"""Null patterns beyond these are taken out of the chunk."""
 _INTERMEDIATE_ARRAYS = 96
 """Columns alive while a tile is evaluated: levels of doubling and operands not yet released."""
 OPEN_COLUMN_BYTES = 2_500_000
@@ -52,15 +65,49 @@ def allocation(
     BudgetTooSmallError
         If not even chunks of one tile fit, naming the least budget that would do.
     """
-    return plan_allocation(
-        budget_bytes,
-        baseline_bytes=process_bytes() if baseline_bytes is None else baseline_bytes,
-        fixed=fixed_items(shape),
-        bytes_per_row=_bytes_per_row(shape),
-        halo_rows=2 * shape.lookback,
-        tile_rows=TILE_ROWS,
-        threads=shape.threads,
-    )
+    baseline = process_bytes() if baseline_bytes is None else baseline_bytes
+
+    def plan(fixed: Sequence[AllocationItem]) -> AllocationPlan:
+        return plan_allocation(
+            budget_bytes,
+            baseline_bytes=baseline,
+            fixed=fixed,
+            bytes_per_row=_bytes_per_row(shape),
+            halo_rows=2 * shape.lookback,
+            tile_rows=TILE_ROWS,
+            threads=shape.threads,
+        )
+
+    fixed = fixed_items(shape)
+    made = plan(fixed)
+    more = min(_wanted_moments(shape), _spare(made, shape))
+    return plan(_with_moments(fixed, more)) if more > 0 else made
+
+
+def _wanted_moments(shape: Shape) -> int:
+    """What moments may take beyond the least, so that one pass does for all pairs."""
+    least = least_moments(shape.n_terms, shape.n_outputs)
+    return all_moments(shape.n_terms, shape.n_outputs) - least if shape.n_terms else 0
+
+
+def _spare(plan: AllocationPlan, shape: Shape) -> int:
+    """What the plan leaves, and what its chunk has beyond a few tiles."""
+    few = min(plan.chunk_rows, _FEW_TILES * TILE_ROWS)
+    chunk = int((plan.chunk_rows - few) * _bytes_per_row(shape))
+    return plan.budget_bytes - plan.total_bytes + chunk
+
+
+def _with_moments(fixed: Sequence[AllocationItem], more: int) -> list[AllocationItem]:
+    if not any(item.name == MOMENTS for item in fixed):
+        return [*fixed, AllocationItem(MOMENTS, more, "of pairs of terms")]
+    return [replace(i, nbytes=i.nbytes + more) if i.name == MOMENTS else i for i in fixed]
+
+
+def moments_allowance(plan: AllocationPlan, shape: Shape) -> int:
+    """Bytes for the moments of pairs of bands that are held at a time."""
+    held = sum(item.nbytes for item in plan.items if item.name == MOMENTS)
+    pair = (4 + shape.n_outputs) * min(shape.n_terms, BAND_TERMS) ** 2 * FLOAT_BYTES
+    return max(held - least_moments(shape.n_terms, shape.n_outputs) + 2 * pair, pair)
 
 
 def _bytes_per_row(shape: Shape) -> float:
@@ -84,16 +131,32 @@ def fixed_items(shape: Shape) -> list[AllocationItem]:
 
 def _search_items(shape: Shape) -> Iterator[AllocationItem]:
     m, k = shape.n_terms, shape.n_finalists
-    yield _tiles(shape, max(m + k // 2, k))
-    in_flight = shape.threads + 3
-    moments = (3 + shape.n_outputs) * m * m * FLOAT_BYTES
-    grams = N_BLOCKS * (k + shape.n_outputs + 1) ** 2 * FLOAT_BYTES
-    scores = 8 * m * m * FLOAT_BYTES
+    screened = shape.threads * (m * _SCREEN_ROW_BYTES * TILE_ROWS + _SCRATCH_BYTES)
+    formed = shape.threads * (_FINALIST_ARRAYS * k * TILE_ROWS * FLOAT_BYTES + _SCRATCH_BYTES)
     yield AllocationItem(
-        "accumulators",
-        max(in_flight * moments, in_flight * grams, moments + scores),
-        "moments of the pairs, Grams of the folds",
+        "tiles", max(screened, formed), f"{shape.threads} of {max(m, k):,} expressions in flight"
     )
+    samples = (m + 2 * k) * SAMPLE_ROWS * FLOAT_BYTES
+    yield AllocationItem("sample", samples, "some rows of every term")
+    width = k + shape.n_outputs + 1
+    grams = (N_BLOCKS + 2 * shape.threads + 8) * width**2 * FLOAT_BYTES
+    yield AllocationItem("Grams", grams, "of the finalists, by block")
+    yield AllocationItem(MOMENTS, least_moments(m, shape.n_outputs), "of two bands of terms")
+
+
+def least_moments(n_terms: int, n_outputs: int) -> int:
+    """What the moments of one pair of bands take, and those with the null patterns."""
+    band = min(n_terms, BAND_TERMS)
+    patterns = min(n_terms, _MOST_PATTERNS)
+    pair = (4 + n_outputs) * band * band
+    return 2 * FLOAT_BYTES * (pair + (2 + n_outputs) * patterns * n_terms)
+
+
+def all_moments(n_terms: int, n_outputs: int) -> int:
+    """What the moments of all pairs of terms take."""
+    n_bands = -(-n_terms // BAND_TERMS)
+    pairs = n_bands * (n_bands + 1) // 2
+    return least_moments(n_terms, n_outputs) + pairs * (4 + n_outputs) * BAND_TERMS**2 * FLOAT_BYTES
 
 
 def _write_items(shape: Shape) -> Iterator[AllocationItem]:

@@ -6,8 +6,9 @@ This module does *not* cover: the geometry of blocks (selection.folds).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,12 @@ from numpy.typing import NDArray
 from streamfeat.evaluate.kernels import NULL_TIME, Array
 from streamfeat.evaluate.program import Frame, Program
 from streamfeat.evaluate.scan import Scanner, Tile
+from streamfeat.plan.expr import Expr
 from streamfeat.search.target import Target, TargetValues, Task, settle, text_classes
 from streamfeat.selection.folds import HashFolds, TimeFolds, TimeHistogram, time_folds
 
 Blocks = NDArray[np.int16]
+T = TypeVar("T")
 _NO_TIMES = np.empty(0, dtype=np.int64)
 _LABELS_PER_BLOCK = 2
 """A block is at least this many labels long, or purging its border would leave too little of it."""
@@ -41,6 +44,20 @@ class Labels:
         blocks = self._blocks(tile)
         blocks[np.isnan(values)] = -1
         return self.target.outputs(values), blocks
+
+    def run(
+        self,
+        scanner: Scanner,
+        name: str,
+        exprs: Sequence[Expr],
+        work: Callable[[Tile], T],
+        absorb: Callable[[T], object],
+    ) -> None:
+        """A pass over tiles that hold what ``exprs`` and the labels need."""
+        scanner.run(
+            name, Program([*exprs, self.target.expr]), work, absorb,
+            columns=self.columns, passthrough=self.target.passthrough, derive=self.target.derive,
+        )  # fmt: skip
 
     def _blocks(self, tile: Tile) -> Blocks:
         frame = tile.frame

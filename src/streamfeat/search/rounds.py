@@ -1,18 +1,17 @@
-"""The search loop: screen all pairs without forming one, keep a beam, screen again.
+"""The passes of a search: moments of all pairs of terms, of what a model leaves, and fold Grams.
 
 This module covers:
-1. a pilot on a few tiles: location and scale of every term (``pilot``);
-2. the moments of all terms on the search blocks, one pass (``screen_pass``);
-3. the beam: the best terms and pairs (``beam``);
-4. a model of the beam from its Gram, and what it leaves of the target (``residual_pass``);
-5. a second beam against that, and the fold Grams of both beams (``gram_pass``).
-This module does *not* cover: scores (selection.screen) or the choice (selection.selector).
+1. which pairs of bands a pass takes, by the memory there is (``Screen``);
+2. scores of all pairs against the target or against what a model leaves of it (``Screen.scores``);
+3. the Grams of finalists by block, and their ranges (``gram_pass``).
+This module does *not* cover: scores (selection.screen), which candidates go on (beam), or the
+choice (selection).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,160 +19,36 @@ from numpy.typing import NDArray
 from streamfeat.evaluate.kernels import Array
 from streamfeat.evaluate.program import Program
 from streamfeat.evaluate.scan import Scanner, Tile
-from streamfeat.plan.candidates import Term, is_trivial, pair
 from streamfeat.plan.execution import TILE_ROWS
-from streamfeat.plan.expr import Expr
-from streamfeat.search.labels import Blocks, Labels
-from streamfeat.selection.folds import N_SEARCH
+from streamfeat.search.labels import Labels
+from streamfeat.search.standard import Standard, programs_of
+from streamfeat.search.turns import Turns
+from streamfeat.selection.folds import N_BLOCKS, N_SEARCH
 from streamfeat.selection.gram import FoldGrams
-from streamfeat.selection.moments import Moments, ResidualMoments
-from streamfeat.selection.screen import product_scores, sum_scores, term_scores, top_pairs
+from streamfeat.selection.moments import (
+    AnyFloat,
+    Bands,
+    OutputMoments,
+    PairMoments,
+    Piece,
+    TileRows,
+)
+from streamfeat.selection.screen import BestPairs, product_gains, sum_gains, term_gains
 
-PILOT_TILES = 8
-LEAST_KNOWN_SHARE = 0.5
-"""A term that is null in more than half of the pilot's rows is dropped."""
-_MOST_SCALE = 1e100
-_FEW_ROWS = 20
-ONE_ROW_SHARE = 0.25
-"""A finalist is dropped when one of the pilot's rows makes this share of its variance: a model on
-it explodes on the next such row. A term may go further, its products and logarithms may be tame."""
-
-
-@dataclass(frozen=True)
-class Standard:
-    """Location and scale that make expressions comparable; null becomes the location."""
-
-    exprs: tuple[Expr, ...]
-    location: Array
-    scale: Array
-    known_share: Array
-    row_share: Array
-    """The share of the variance that one row of the pilot makes."""
-
-    def subset(self, kept: NDArray[np.intp]) -> Standard:
-        return Standard(
-            tuple(self.exprs[k] for k in kept),
-            self.location[kept],
-            self.scale[kept],
-            self.known_share[kept],
-            self.row_share[kept],
-        )
-
-    def joined(self, other: Standard) -> Standard:
-        """The expressions of both."""
-        return Standard(
-            self.exprs + other.exprs,
-            np.concatenate((self.location, other.location)),
-            np.concatenate((self.scale, other.scale)),
-            np.concatenate((self.known_share, other.known_share)),
-            np.concatenate((self.row_share, other.row_share)),
-        )
-
-    def apply(self, values: Array) -> Array:
-        """Standardise rows of ``values`` in place."""
-        values -= self.location[:, None]
-        values /= self.scale[:, None]
-        return np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+Pairs = tuple[tuple[int, int], ...]
+Allowed = Callable[[str, slice, slice], NDArray[np.bool_]]
+"""Which pairs of two runs of terms an operation may join."""
 
 
-def pilot(scanner: Scanner, exprs: Sequence[Expr]) -> Standard:
-    """Location and scale of each expression on at most 8 tiles spread evenly over the data."""
-    program = Program(exprs)
-    n_tiles = -(-scanner.source.n_rows // TILE_ROWS)
-    numbers = sorted({k * n_tiles // PILOT_TILES for k in range(PILOT_TILES)} & set(range(n_tiles)))
-    n_rows, parts = 0, []
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Gains of terms, shape (m,), and the best pairs of each operation."""
 
-    def work(tile: Tile) -> None:
-        nonlocal n_rows
-        n_rows += tile.frame.n_rows
-        parts.append(_sums(program.run(tile.frame)))
-
-    for number in numbers:  # one at a time, so that the parts come in tile order
-        scanner.tiles(program, [number], work)
-    return _standard(program.exprs, parts, n_rows)
+    terms: Array
+    pairs: Mapping[str, BestPairs]
 
 
-def _sums(values: Array) -> tuple[Array, Array, Array, Array]:
-    """Known rows, mean, squared deviations and the largest value of each row of ``values``."""
-    known = ~np.isnan(values)
-    n = known.sum(axis=1).astype(np.float64)
-    filled = np.where(known, values, 0.0)
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean = filled.sum(axis=1) / np.maximum(n, 1.0)
-        gap = np.where(known, values - mean[:, None], 0.0)
-        return n, mean, (gap * gap).sum(axis=1), np.abs(filled).max(axis=1, initial=0.0)
-
-
-def _standard(
-    exprs: tuple[Expr, ...], parts: list[tuple[Array, Array, Array, Array]], n_rows: int
-) -> Standard:
-    n, mean, spread, largest = (a.copy() for a in parts[0])
-    with np.errstate(over="ignore", invalid="ignore"):
-        for n_part, mean_part, spread_part, largest_part in parts[1:]:
-            total = np.maximum(n + n_part, 1.0)
-            gap = mean_part - mean
-            mean += gap * (n_part / total)
-            spread += spread_part + gap * gap * (n * n_part / total)
-            largest = np.maximum(largest, largest_part)
-            n += n_part
-        scale = np.sqrt(spread / np.maximum(n, 1.0))
-        row_share = (largest - np.abs(mean)) ** 2 / np.where(spread > 0, spread, 1.0)
-    usable = (scale < _MOST_SCALE) & (np.abs(mean) < _MOST_SCALE)
-    share = np.where(usable, n / max(n_rows, 1), 0.0)
-    flat = ~usable | (scale <= 1e-300)
-    return Standard(
-        exprs,
-        np.where(usable, mean, 0.0),
-        np.where(flat, 1.0, scale),
-        share,
-        np.where(n > _FEW_ROWS, row_share, 0.0),
-    )
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A tile's part in the search: standardised values, numbers to predict, blocks."""
-
-    values: Array
-    outputs: Array
-    blocks: Blocks
-
-
-def prepare(
-    tile: Tile, program: Program, standard: Standard, labels: Labels, *, last_block: int
-) -> Prepared:
-    """The rows of the tile in blocks 0 to ``last_block``; the label is the program's last row."""
-    values = program.run(tile.frame)
-    outputs, blocks = labels.of(tile, values[-1])
-    kept = np.flatnonzero((blocks >= 0) & (blocks <= last_block))
-    chosen = np.take(values[:-1], kept, axis=1)
-    return Prepared(standard.apply(chosen), np.take(outputs, kept, axis=1), blocks[kept])
-
-
-def _run(
-    scanner: Scanner, name: str, program: Program, labels: Labels, work: object, absorb: object
-) -> None:
-    scanner.run(
-        name, program, work, absorb,  # type: ignore[arg-type]
-        columns=labels.columns, passthrough=labels.target.passthrough, derive=labels.target.derive,
-    )  # fmt: skip
-
-
-def screen_pass(scanner: Scanner, standard: Standard, labels: Labels) -> Moments:
-    """All second-order moments of the terms on the search blocks."""
-    program = Program([*standard.exprs, labels.target.expr])
-    n_terms, n_outputs = len(standard.exprs), labels.target.n_outputs
-    total = Moments.empty(n_terms, n_outputs)
-
-    def work(tile: Tile) -> Moments:
-        part = prepare(tile, program, standard, labels, last_block=N_SEARCH - 1)
-        return Moments.empty(n_terms, n_outputs).update(part.values, part.outputs)
-
-    _run(scanner, "screen all pairs", program, labels, work, total.merge)
-    return total
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
     """A linear model of standardised features, one row of coefficients per output."""
 
@@ -181,87 +56,253 @@ class Model:
     coefficients: Array
     intercepts: Array
 
+    def active(self) -> Model:
+        """The model without the features it does not use."""
+        used = np.flatnonzero(np.any(self.coefficients != 0, axis=0))
+        return Model(self.standard.subset(used), self.coefficients[:, used], self.intercepts)
+
     def residual(self, values: Array, outputs: Array) -> Array:
         return outputs - self.intercepts[:, None] - self.coefficients @ values
 
 
-def residual_pass(
-    scanner: Scanner, standard: Standard, labels: Labels, model: Model
-) -> ResidualMoments:
-    """Moments of the terms with what ``model`` leaves of the target."""
-    n_terms = len(standard.exprs)
-    both = standard.joined(model.standard)
-    program = Program([*both.exprs, labels.target.expr])
-    total = ResidualMoments.empty(n_terms, labels.target.n_outputs)
+@dataclass(eq=False)
+class Screen:
+    """Scores of all pairs of ``standard``'s terms on the search rows.
 
-    def work(tile: Tile) -> ResidualMoments:
-        part = prepare(tile, program, both, labels, last_block=N_SEARCH - 1)
-        left = model.residual(part.values[n_terms:], part.outputs)
-        return ResidualMoments.empty(n_terms, len(left)).update(part.values[:n_terms], left)
+    Parameters
+    ----------
+    standard
+        The terms, those of heavy-tailed bands last.
+    bands
+        How they are cut.
+    outputs
+        Location and scale of the numbers to predict, shape (2, q).
+    allowance_bytes
+        What the moments held at a time may take.
+    n_best
+        Pairs kept per operation.
+    """
 
-    _run(scanner, "screen the residual", program, labels, work, total.merge)
-    return total
+    scanner: Scanner
+    standard: Standard
+    bands: Bands
+    labels: Labels
+    outputs: Array
+    allowed: Allowed
+    with_pairs: bool
+    allowance_bytes: int
+    n_best: int
+    _kept: PairMoments | None = field(default=None, init=False)
+
+    def passes(self) -> list[Pairs]:
+        """The pairs of bands each pass takes."""
+        if not self.with_pairs:
+            return [tuple((band, band) for band in range(len(self.bands)))]
+        return cut_passes(self.bands, self.outputs.shape[1], self.allowance_bytes)
+
+    def scores(self, name: str, model: Model | None = None) -> Scores:
+        """Gains against the target, or against what ``model`` leaves of it."""
+        terms = np.zeros(len(self.standard.exprs))
+        best = {operation: BestPairs(self.n_best) for operation in ("mul", "add", "sub")}
+        parts = self.passes()
+        for k, pairs in enumerate(parts):
+            told = name if len(parts) == 1 else f"{name}, part {k + 1} of {len(parts)}"
+            moments, outputs = self._moments(told, pairs, model)
+            for band, gains in term_gains(moments, outputs).items():
+                terms[self.bands.slices[band]] = gains
+            if self.with_pairs:
+                self._add_pairs(best, moments, outputs)
+            if len(parts) == 1:
+                self._kept = moments
+        return Scores(terms, best)
+
+    def _moments(
+        self, name: str, pairs: Pairs, model: Model | None
+    ) -> tuple[PairMoments, OutputMoments]:
+        outputs = OutputMoments.empty(self.bands, pairs, self.outputs.shape[1])
+        if self._kept is not None:
+            self._run(name, pairs, model, [outputs])
+            return self._kept, outputs
+        moments = PairMoments.empty(self.bands, pairs)
+        self._run(name, pairs, model, [moments, outputs])
+        return moments, outputs
+
+    def _run(
+        self,
+        name: str,
+        pairs: Pairs,
+        model: Model | None,
+        sums: Sequence[PairMoments | OutputMoments],
+    ) -> None:
+        turns = [Turns(part.n_pieces) for part in sums]
+        reader = _TermReader(self.standard, self.bands, self.labels, self.outputs, pairs, model)
+
+        def work(tile: Tile) -> None:
+            rows = reader.rows(tile)
+            for part, turn in zip(sums, turns, strict=True):
+                pieces: Iterator[Piece] = part.pieces(rows) if rows is not None else iter(())
+                turn.add(part, tile.start_row // TILE_ROWS, pieces)
+
+        self.labels.run(self.scanner, name, reader.exprs, work, lambda _: None)
+
+    def _add_pairs(
+        self, best: dict[str, BestPairs], moments: PairMoments, outputs: OutputMoments
+    ) -> None:
+        for k, (i, j) in enumerate(moments.pairs):
+            rows, columns = self.bands.slices[i], self.bands.slices[j]
+            plus, minus = sum_gains(moments, outputs, k, self.standard.scale)
+            made = {"mul": product_gains(moments, outputs, k), "add": plus, "sub": minus}
+            for operation, gains in made.items():
+                gains[~self.allowed(operation, rows, columns)] = 0.0
+                best[operation].update(gains, rows.start, columns.start)
+
+
+def cut_passes(bands: Bands, n_outputs: int, allowance_bytes: int) -> list[Pairs]:
+    """All pairs of bands in as few passes as the allowance lets, squares of neighbours together.
+
+    Each pass has at least one pair, whatever the allowance.
+    """
+    for side in range(len(bands), 0, -1):
+        squares = list(_squares(len(bands), side))
+        costs = [sum(bands.pair_bytes(pair, n_outputs) for pair in square) for square in squares]
+        if side == 1 or max(costs) <= allowance_bytes:
+            return squares
+    return []
+
+
+def _squares(n_bands: int, side: int) -> Iterator[Pairs]:
+    starts = range(0, n_bands, side)
+    for a in starts:
+        for b in starts[a // side :]:
+            pairs = [
+                (i, j)
+                for i in range(a, min(a + side, n_bands))
+                for j in range(max(b, i), min(b + side, n_bands))
+            ]
+            yield tuple(pairs)
+
+
+class _TermReader:
+    """Tiles to standardised bands of terms, for the bands that ``pairs`` touch."""
+
+    def __init__(
+        self,
+        standard: Standard,
+        bands: Bands,
+        labels: Labels,
+        outputs: Array,
+        pairs: Pairs,
+        model: Model | None,
+    ) -> None:
+        self._standard, self._bands, self._labels = standard, bands, labels
+        self._location, self._scale = outputs[0, :, None], outputs[1, :, None]
+        self._label = Program([labels.target.expr])
+        touched = sorted({band for pair in pairs for band in pair})
+        self._programs = {band: Program(standard.exprs[bands.slices[band]]) for band in touched}
+        self._first = _representatives(bands, touched)
+        self._model = model.active() if model is not None else None
+        self.exprs = [e for program in self._programs.values() for e in program.exprs]
+        if self._model is not None:
+            self.exprs += self._model.standard.exprs
+
+    def rows(self, tile: Tile) -> TileRows | None:
+        """The tile's search rows; None where it has none."""
+        outputs, blocks = self._labels.of(tile, self._label.run(tile.frame)[0])
+        kept = np.flatnonzero((blocks >= 0) & (blocks < N_SEARCH))
+        if len(kept) == 0:
+            return None
+        outputs = np.take(outputs, kept, axis=1)
+        if self._model is not None:
+            values = finalist_values(tile, self._model.standard, kept)
+            outputs = self._model.residual(values, outputs)
+        else:
+            outputs = outputs - self._location
+        known = np.zeros((self._bands.n_patterns, len(kept)), dtype=np.float32)
+        known[-1] = 1.0
+        made = {band: self._band(tile, band, kept, known) for band in self._programs}
+        return TileRows(made, known, outputs / self._scale)
+
+    def _band(self, tile: Tile, band: int, kept: NDArray[np.intp], known: AnyFloat) -> AnyFloat:
+        rows = self._bands.slices[band]
+        values = np.take(self._programs[band].run(tile.frame), kept, axis=1)
+        for pattern, place in self._first.get(band, ()):
+            known[pattern] = ~np.isnan(values[place])
+        return self._standard.apply(values, rows).astype(self._bands.dtype(band))
+
+
+def _representatives(bands: Bands, touched: Sequence[int]) -> dict[int, list[tuple[int, int]]]:
+    """By band: (pattern, place in the band) of the first term of each pattern."""
+    made: dict[int, list[tuple[int, int]]] = {}
+    seen: set[int] = set()
+    for band in touched:
+        for place, pattern in enumerate(bands.pattern[bands.slices[band]].tolist()):
+            if pattern not in seen:
+                seen.add(pattern)
+                made.setdefault(band, []).append((pattern, place))
+    return made
+
+
+def finalist_values(tile: Tile, standard: Standard, kept: NDArray[np.intp]) -> Array:
+    """Standardised values of ``standard``'s expressions on some rows, clipped to their range."""
+    out = np.empty((len(standard.exprs), len(kept)))
+    for rows, program in standard.programs:
+        values = np.take(program.run(tile.frame), kept, axis=1)
+        out[rows] = standard.apply(standard.clipped(values, rows), rows)
+    return out
+
+
+@dataclass(eq=False)
+class Ranges:
+    """Least and largest value of each expression, as a sum of one piece."""
+
+    low: Array
+    high: Array
+
+    @classmethod
+    def empty(cls, m: int) -> Ranges:
+        return cls(np.full(m, np.inf), np.full(m, -np.inf))
+
+    @property
+    def nbytes(self) -> int:
+        return self.low.nbytes + self.high.nbytes
+
+    def update(self, values: Array) -> Ranges:
+        """Add rows, shape (m, n), with NaN for null."""
+        np.fmin(self.low, np.fmin.reduce(values, axis=1, initial=np.inf), out=self.low)
+        np.fmax(self.high, np.fmax.reduce(values, axis=1, initial=-np.inf), out=self.high)
+        return self
+
+    def merge(self, other: Ranges) -> Ranges:
+        np.minimum(self.low, other.low, out=self.low)
+        np.maximum(self.high, other.high, out=self.high)
+        return self
 
 
 def gram_pass(
-    scanner: Scanner, name: str, standard: Standard, labels: Labels, *, n_blocks: int
-) -> FoldGrams:
-    """Gram matrices of the features and the outputs, one per block."""
-    program = Program([*standard.exprs, labels.target.expr])
-    n_columns = len(standard.exprs) + labels.target.n_outputs
-    total = FoldGrams.empty(n_columns, n_blocks)
+    scanner: Scanner, name: str, standard: Standard, labels: Labels
+) -> tuple[FoldGrams, Ranges]:
+    """Grams of the features and the outputs by block, and the ranges over all blocks.
 
-    def work(tile: Tile) -> FoldGrams:
-        part = prepare(tile, program, standard, labels, last_block=n_blocks - 1)
-        columns = np.concatenate((part.values, part.outputs))
-        return FoldGrams.empty(n_columns, n_blocks).update(columns, part.blocks)
+    Outside the search blocks, values are clipped to the range they had on them.
+    """
+    label, programs = Program([labels.target.expr]), programs_of(standard.exprs)
+    m, q = len(standard.exprs), labels.target.n_outputs
+    total, turns = FoldGrams.empty(m + q, N_BLOCKS), Turns(N_BLOCKS)
 
-    _run(scanner, name, program, labels, work, total.merge)
-    return total
+    def work(tile: Tile) -> Ranges:
+        outputs, blocks = labels.of(tile, label.run(tile.frame)[0])
+        kept = np.flatnonzero(blocks >= 0)
+        columns, ranges = np.empty((m + q, len(kept))), []
+        for rows, program in programs:
+            values = np.take(program.run(tile.frame), kept, axis=1)
+            ranges.append(Ranges.empty(len(values)).update(values))
+            columns[rows] = standard.apply(standard.clipped(values, rows), rows)
+        np.take(outputs, kept, axis=1, out=columns[m:])
+        turns.add(total, tile.start_row // TILE_ROWS, total.pieces(columns, blocks[kept]))
+        return Ranges(
+            np.concatenate([r.low for r in ranges]), np.concatenate([r.high for r in ranges])
+        )
 
-
-def beam(
-    terms: Sequence[Term],
-    moments: Moments,
-    scales: Array,
-    *,
-    width: int,
-    steps: int,
-    residual: ResidualMoments | None = None,
-) -> tuple[Expr, ...]:
-    """The best ``width`` expressions: a quarter single terms, half products, a quarter sums."""
-    single = term_scores(moments, residual)
-    order = np.lexsort((np.arange(len(terms)), -single))
-    made: dict[Expr, None] = dict.fromkeys(
-        terms[k].expr for k in order[: width if steps < 2 else width // 4] if single[k] > 0
-    )
-    if steps < 2:
-        return tuple(made)
-    per_term = max(4, width // 8)
-    products = product_scores(moments, residual)
-    chosen = top_pairs(
-        products, allowed=_products_allowed(terms), count=width // 2, per_term=per_term
-    )
-    made.update(dict.fromkeys(pair("mul", terms[i], terms[j]) for i, j, _ in chosen))
-    plus, minus = sum_scores(moments, scales, residual)
-    upper = _sums_allowed(terms)
-    for operation, scores in (("add", plus), ("sub", minus)):
-        best = top_pairs(scores, allowed=upper, count=width // 8, per_term=per_term)
-        made.update(dict.fromkeys(pair(operation, terms[i], terms[j]) for i, j, _ in best))  # type: ignore[arg-type]
-    return tuple(made)
-
-
-def _products_allowed(terms: Sequence[Term]) -> NDArray[np.bool_]:
-    allowed = np.triu(np.ones((len(terms), len(terms)), dtype=bool))
-    place = {term.expr: k for k, term in enumerate(terms)}
-    for k, term in enumerate(terms):
-        other = place.get(term.divides) if term.divides is not None else None
-        if other is not None and is_trivial(term, terms[other]):
-            allowed[min(k, other), max(k, other)] = False
-    return allowed
-
-
-def _sums_allowed(terms: Sequence[Term]) -> NDArray[np.bool_]:
-    """Sums of two terms that are no reciprocals."""
-    plain = np.array([term.divides is None for term in terms])
-    return np.triu(np.outer(plain, plain), k=1)
+    seen = Ranges.empty(m)
+    labels.run(scanner, name, standard.exprs, work, seen.merge)
+    return total, seen

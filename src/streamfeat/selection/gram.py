@@ -6,13 +6,13 @@ This module does *not* cover: models (lasso, selector).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from streamfeat.selection.folds import Blocks
-from streamfeat.selection.moments import Array
+from streamfeat.selection.moments import AnyFloat, Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,13 +26,18 @@ class Gram:
         return float(self.products[0, 0])
 
     @property
+    def _n(self) -> float:
+        """So that no rows have means of 0."""
+        return max(self.n, 1e-300)
+
+    @property
     def means(self) -> Array:
-        return self.products[0, 1:] / self.n
+        return self.products[0, 1:] / self._n
 
     @property
     def covariance(self) -> Array:
         """Shape (K, K)."""
-        return self.products[1:, 1:] / self.n - np.outer(self.means, self.means)
+        return self.products[1:, 1:] / self._n - np.outer(self.means, self.means)
 
     def squared_error(self, weights: Array) -> float:
         """Sum over rows of (weights · [1, z])², never below 0."""
@@ -66,8 +71,8 @@ class FoldGrams:
         """Rows per block."""
         return self.products[:, 0, 0]
 
-    def update(self, Z: Array, blocks: Blocks) -> FoldGrams:
-        """Add a tile: ``Z`` (K + q, n), no NaN; rows of block -1 are left out."""
+    def pieces(self, Z: Array, blocks: Blocks) -> Iterator[tuple[int, Array]]:
+        """What a tile adds to each block, by block; see ``add``."""
         order = np.argsort(blocks, kind="stable")
         ordered = blocks[order]
         rows = np.empty((Z.shape[0] + 1, Z.shape[1]))
@@ -76,7 +81,16 @@ class FoldGrams:
         for block in np.unique(ordered[ordered >= 0]):
             start, stop = np.searchsorted(ordered, [block, block + 1])
             part = rows[:, start:stop]
-            self.products[block] += part @ part.T
+            yield int(block), part @ part.T
+
+    def add(self, piece: int, values: AnyFloat) -> None:
+        """Add what a tile has of one block; tiles must come in their order."""
+        self.products[piece] += values
+
+    def update(self, Z: Array, blocks: Blocks) -> FoldGrams:
+        """Add a tile: ``Z`` (K + q, n), no NaN; rows of block -1 are left out."""
+        for piece, values in self.pieces(Z, blocks):
+            self.add(piece, values)
         return self
 
     def merge(self, other: FoldGrams) -> FoldGrams:

@@ -1,6 +1,6 @@
-"""The lasso path and ridge from a Gram.
+"""The lasso path on a Gram.
 
-This module covers: the exact piecewise-linear path by homotopy, its value at any penalty, ridge.
+This module covers: the exact piecewise-linear path by homotopy, and its value at any penalty.
 This module does *not* cover: which penalty to take (selector).
 
 The path is LARS with the lasso's drops (Efron, Hastie, Johnstone and Tibshirani 2004), on
@@ -14,50 +14,39 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamfeat.selection.gram import Gram
 from streamfeat.selection.moments import Array
+from streamfeat.selection.policies.problem import LEAST_OWN, Problem
 
-_LEAST_PIVOT = 1e-8
-"""A column that the active ones explain to this share is left out: the system would be singular."""
-
-
-@dataclass(frozen=True, eq=False)
-class Standardised:
-    """Columns and one output as correlations; ``scale`` 0 marks a constant column."""
-
-    correlation: Array
-    with_output: Array
-    means: Array
-    scale: Array
-    output_mean: float
-    output_scale: float
-
-    def raw(self, coefficients: Array) -> tuple[float, Array]:
-        """Intercept and coefficients in the Gram's own units."""
-        safe = np.where(self.scale > 0, self.scale, 1.0)
-        slopes = np.where(self.scale > 0, coefficients * self.output_scale / safe, 0.0)
-        return self.output_mean - float(slopes @ self.means), slopes
+_N_PENALTIES = 60
+_LEAST_SHARE = 1e-3
 
 
-def standardise(gram: Gram, n_features: int, output: int) -> Standardised:
-    """The first ``n_features`` columns and column ``output`` of a Gram, standardised."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        covariance = gram.covariance
-        variance = np.diag(covariance)
-        moving = variance > 1e-12 * np.maximum(np.diag(gram.products)[1:] / gram.n, 1e-300)
-    moving &= np.isfinite(variance)
-    scale = np.where(moving, np.sqrt(np.where(moving, variance, 1.0)), 0.0)
-    inverse = np.where(moving, 1.0 / np.where(moving, scale, 1.0), 0.0)
-    usable = np.outer(moving, moving)
-    correlation = np.where(usable, covariance, 0.0) * np.outer(inverse, inverse)
-    return Standardised(
-        correlation[:n_features, :n_features],
-        correlation[:n_features, output],
-        gram.means[:n_features],
-        scale[:n_features],
-        float(gram.means[output]),
-        float(scale[output]),
-    )
+def policy(problem: Problem) -> list[tuple[int, ...]]:
+    """Columns active at 60 penalties, as shares of the first; of several outputs, those of all."""
+    return active_sets(problem, ridge=0.0)
+
+
+def active_sets(problem: Problem, *, ridge: float) -> list[tuple[int, ...]]:
+    """Active columns at falling penalties where ``ridge`` is added to the diagonal."""
+    part = problem.pooled
+    inside = (part.correlation + ridge * np.eye(part.n_features)) / (1.0 + ridge)
+    paths = [
+        lasso_path(
+            inside, with_output / (1.0 + ridge), most_active=problem.most, least_own=LEAST_OWN
+        )
+        for with_output in part.with_outputs
+    ]
+    shares = np.geomspace(1.0, _LEAST_SHARE, _N_PENALTIES)
+    return [_active(problem, paths, float(share)) for share in shares]
+
+
+def _active(problem: Problem, paths: list[Path], share: float) -> tuple[int, ...]:
+    """Columns active in any path, those that join first first, no more than may be."""
+    joined: dict[int, None] = {}
+    for path in paths:
+        chosen = path.at(share * float(path.penalties[0])) != 0
+        joined.update((k, None) for k in path.order() if chosen[k])
+    return problem.named(list(joined)[: problem.most])
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +76,12 @@ class Path:
 
 
 def lasso_path(
-    correlation: Array, with_output: Array, *, most_active: int, least_share: float = 1e-3
+    correlation: Array,
+    with_output: Array,
+    *,
+    most_active: int,
+    least_share: float = _LEAST_SHARE,
+    least_own: float = 1e-8,
 ) -> Path:
     """The lasso path for ``1/2 β'Rβ - c'β + penalty · |β|₁``.
 
@@ -99,6 +93,8 @@ def lasso_path(
         The path ends before more columns are active.
     least_share
         The path ends at this share of its first penalty.
+    least_own
+        A column of whose variance the active ones leave less than this share is passed over.
 
     Examples
     --------
@@ -106,7 +102,7 @@ def lasso_path(
     >>> path.penalties[:2], path.at(0.3)
     (array([0.5, 0.2]), array([0.2, 0. ]))
     """
-    state = _Homotopy(correlation, with_output)
+    state = _Homotopy(correlation, with_output, least_own)
     knots = [(state.penalty, state.beta.copy())]
     floor = least_share * state.penalty
     for _ in range(8 * most_active + 8):
@@ -121,8 +117,9 @@ def lasso_path(
 class _Homotopy:
     """The moving part of the path."""
 
-    def __init__(self, correlation: Array, with_output: Array) -> None:
+    def __init__(self, correlation: Array, with_output: Array, least_own: float) -> None:
         self.r = correlation
+        self.least_own = least_own
         self.left = with_output.copy()
         self.beta = np.zeros(len(with_output))
         self.active: list[int] = []
@@ -138,7 +135,7 @@ class _Homotopy:
         if self._dropped is not None:
             reached[self._dropped] = False
         for column in np.flatnonzero(reached):
-            if self._pivot(int(column)) > _LEAST_PIVOT:
+            if self._pivot(int(column)) > self.least_own:
                 self.active.append(int(column))
             else:
                 self.closed[column] = True
@@ -194,16 +191,3 @@ class _Homotopy:
                 ((self.penalty - left) / (1 - rate), (self.penalty + left) / (1 + rate))
             )
         return steps[steps > 1e-12 * self.penalty]
-
-
-def ridge(correlation: Array, with_output: Array, penalty: float) -> Array:
-    """Ridge coefficients of standardised columns; constant ones get 0.
-
-    >>> ridge(np.eye(2), np.array([0.5, 0.2]), 1.0)
-    array([0.25, 0.1 ])
-    """
-    moving = np.diag(correlation) > 0
-    out = np.zeros(len(with_output))
-    inside = correlation[np.ix_(moving, moving)] + penalty * np.eye(int(moving.sum()))
-    out[moving] = np.linalg.solve(inside, with_output[moving])
-    return out
