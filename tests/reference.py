@@ -28,7 +28,7 @@ def evaluate(
     args = [evaluate(child, columns, groups) for child in expr.args]
     name = expr.primitive.name
     if expr.primitive.kind == "row":
-        return [row(name, [arg[i] for arg in args]) for i in range(n)]
+        return [row(name, [arg[i] for arg in args], expr.params) for i in range(n)]
     k = int(expr.params[0])
     out: list[Value] = []
     for i in range(n):
@@ -46,11 +46,11 @@ def clean(value: Value) -> Value:
     return value if value is not None and math.isfinite(value) else None
 
 
-def row(name: str, args: list[Value]) -> Value:
+def row(name: str, args: list[Value], params: Sequence[float] = ()) -> Value:
     if any(a is None for a in args):
         return None
     try:
-        return clean(ROW[name](*args))
+        return clean(ROW[name](*args, *params))
     except (ValueError, OverflowError, ZeroDivisionError):
         return None
 
@@ -58,6 +58,7 @@ def row(name: str, args: list[Value]) -> Value:
 ROW: dict[str, Callable[..., float]] = {
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,
+    "clip": lambda x, low, high: low if x < low else high if x > high else x,
     "mul": lambda a, b: a * b,
     "div": lambda a, b: a / b,
     "neg": lambda a: -a,

@@ -38,7 +38,9 @@ def expressions(names: tuple[str, ...] = NAMES, *, windows: bool = True) -> st.S
 
 
 def _row(name: str, left: Expr, right: Expr) -> Expr:
-    return call(name, left, right) if PRIMITIVES[name].arity == 2 else call(name, left)
+    params = (-0.75, 1.5) if PRIMITIVES[name].n_params else ()
+    args = (left, right) if PRIMITIVES[name].arity == 2 else (left,)
+    return call(name, *args, params=params)
 
 
 def _window(name: str, inner: Expr, rows: int) -> Expr:

@@ -74,7 +74,7 @@ def test_the_whole_way_by_command(tmp_path: Path) -> None:
     by_code = scope["features"](pl.scan_parquet(CONCRETE)).collect()
     assert by_code.equals(pl.read_parquet(out).select(names))
     recipe = json.loads(streamfeat("export", str(out), "--to", "json").stdout)
-    assert recipe["format_version"] == 1
+    assert recipe["format_version"] == 2
 
 
 def test_fit_saves_a_recipe_and_plan_runs_nothing(tmp_path: Path) -> None:

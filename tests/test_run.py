@@ -257,7 +257,7 @@ def test_recipes_survive_json(source: Path, tmp_path: Path) -> None:
     assert Recipe.from_json(recipe.to_json()) == recipe
     assert sf.load(recipe.save(tmp_path / "r.json")) == recipe
     with pytest.raises(RecipeError, match="format version 99"):
-        Recipe.from_json(recipe.to_json().replace('"format_version": 1', '"format_version": 99'))
+        Recipe.from_json(recipe.to_json().replace('"format_version": 2', '"format_version": 99'))
     with pytest.raises(RecipeError, match="schema fingerprint"):
         Recipe.from_json(recipe.to_json().replace('"high": "number"', '"high": "timestamp"'))
     with pytest.raises(RecipeError, match="no streamfeat recipe"):

@@ -168,6 +168,14 @@ def finite(sql: str) -> str:
     return f"CASE WHEN isfinite({sql}) THEN {sql} END"
 
 
+def _number(value: float) -> str:
+    return f"CAST('{float(value)!r}' AS DOUBLE)"
+
+
+def _clipped(x: str, low: str, high: str) -> str:
+    return f"CASE WHEN {x} < {low} THEN {low} WHEN {x} > {high} THEN {high} ELSE {x} END"
+
+
 def _guarded(condition: str, value: str) -> Translation:
     return lambda _c, a, _f: f"CASE WHEN {condition.format(*a)} THEN {value.format(*a)} END"
 
@@ -223,6 +231,7 @@ TRANSLATIONS: dict[str, Translation] = {
     "div": lambda _c, a, _f: f"{a[0]} / NULLIF({a[1]}, 0)",
     "neg": lambda _c, a, _f: f"-{a[0]}",
     "abs": lambda _c, a, _f: f"abs({a[0]})",
+    "clip": lambda c, a, _f: _clipped(a[0], *map(_number, c.params)),
     "square": lambda _c, a, _f: f"{a[0]} * {a[0]}",
     "cube": lambda _c, a, _f: f"{a[0]} * {a[0]} * {a[0]}",
     "sqrt": _guarded("{0} >= 0", "sqrt({0})"),

@@ -240,6 +240,7 @@ KERNELS: dict[str, Kernel] = {
     "exp2": _row(np.exp2),
     "sin": _row(np.sin),
     "cos": _row(np.cos),
+    "clip": lambda call, args, _context: np.clip(args[0], call.params[0], call.params[1]),
     "lag": _lag,
     "lead": _lead,
     "diff": _diff,

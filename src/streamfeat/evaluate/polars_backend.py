@@ -180,6 +180,7 @@ TRANSLATIONS: dict[str, Translation] = {
     "div": lambda _c, a, _o: a[0] / a[1],
     "neg": lambda _c, a, _o: -a[0],
     "abs": lambda _c, a, _o: a[0].abs(),
+    "clip": lambda c, a, _o: a[0].clip(*c.params),
     "square": lambda _c, a, _o: a[0] * a[0],
     "cube": lambda _c, a, _o: a[0] * a[0] * a[0],
     "sqrt": lambda _c, a, _o: a[0].sqrt(),

@@ -30,39 +30,64 @@ def output_schema(source: Source, keys: Sequence[str], features: Mapping[str, Ex
 
 
 @dataclass
-class NullCounts:
-    """Null values written per feature."""
+class Written:
+    """What was written, per feature: nulls, and values clipped to the feature's range."""
 
     names: tuple[str, ...]
-    counts: np.ndarray = field(init=False)
+    null_counts: np.ndarray = field(init=False)
+    clipped_counts: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
-        self.counts = np.zeros(len(self.names), dtype=np.int64)
+        self.null_counts = np.zeros(len(self.names), dtype=np.int64)
+        self.clipped_counts = np.zeros(len(self.names), dtype=np.int64)
 
-    def by_name(self) -> dict[str, int]:
-        return dict(zip(self.names, map(int, self.counts), strict=True))
+    @property
+    def nulls(self) -> dict[str, int]:
+        return dict(zip(self.names, map(int, self.null_counts), strict=True))
+
+    @property
+    def clipped(self) -> dict[str, int]:
+        return dict(zip(self.names, map(int, self.clipped_counts), strict=True))
 
 
 def write_features(
-    scanner: Scanner, features: Mapping[str, Expr], keys: Sequence[str], writer: OutputWriter
-) -> dict[str, int]:
+    scanner: Scanner,
+    features: Mapping[str, Expr],
+    keys: Sequence[str],
+    writer: OutputWriter,
+    *,
+    ranges: Mapping[str, tuple[float, float]],
+) -> Written:
     """Write ``keys`` and ``features`` of every row from ``writer.resume_row`` on.
+
+    Parameters
+    ----------
+    ranges
+        Values of these features are clipped to (low, high).
 
     Returns
     -------
-    dict
-        Nulls per feature in the rows written now.
+    Written
+        Counts over the rows written now.
     """
     program = Program(list(features.values()))
     recursion = Recursion(program, state=writer.state)
-    nulls = NullCounts(tuple(features))
+    written = Written(tuple(features))
     cursor = _Cursor(writer, scanner, recursion)
+    anywhere = (-np.inf, np.inf)
+    limits = np.array([ranges.get(name, anywhere) for name in features]).reshape(-1, 2)
+    low, high = limits[:, :1], limits[:, 1:]
 
-    def work(tile: Tile) -> list[pa.Array]:
-        return [from_floats(row) for row in program.run(tile.frame)]
+    def work(tile: Tile) -> tuple[list[pa.Array], np.ndarray]:
+        values = program.run(tile.frame)
+        beyond = ((values < low) | (values > high)).sum(axis=1)
+        np.clip(values, low, high, out=values)
+        return [from_floats(row) for row in values], beyond
 
-    def absorb(columns: list[pa.Array]) -> None:
-        nulls.counts += np.array([column.null_count for column in columns], dtype=np.int64)
+    def absorb(made: tuple[list[pa.Array], np.ndarray]) -> None:
+        columns, beyond = made
+        written.null_counts += np.array([column.null_count for column in columns], dtype=np.int64)
+        written.clipped_counts += beyond
         cursor.append(columns, keys, tuple(features))
 
     scanner.run(
@@ -72,7 +97,7 @@ def write_features(
     )  # fmt: skip
     if cursor.next_row % writer.span_rows:
         writer.finish_span(recursion.state)
-    return nulls.by_name()
+    return written
 
 
 class _Cursor:

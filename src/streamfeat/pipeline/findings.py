@@ -32,7 +32,11 @@ def recipe_of(
                 stability=float(chosen.stability),
                 marginal_r2=float(chosen.marginal_r2),
                 significant=bool(chosen.significant),
+                interval=chosen.interval,
+                block_gains=chosen.block_gains,
             ),
+            low=found.ranges[chosen.index][0],
+            high=found.ranges[chosen.index][1],
         )
         for k, chosen in enumerate(selection.selected, 1)
     )
@@ -77,6 +81,8 @@ def facts_of(found: Found) -> dict[str, Any]:
         "score_interval": _interval(selection),
         "baseline_score": _float(selection.baseline_score),
         "model_p_value": _float(selection.model_p_value),
+        "policy": selection.policy,
+        "correlation": selection.correlation,
         "rejected": [
             {"formula": r.name, "reason": r.reason, "gain": float(r.gain)}
             for r in selection.rejected[:20]

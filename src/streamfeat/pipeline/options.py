@@ -168,6 +168,9 @@ class Options:
     windows: tuple[int, ...] = _option((5, 10, 20, 60), "window lengths in rows", _windows)
     include: tuple[str, ...] | None = _option(None, "columns to use; all numeric ones", _list)
     exclude: tuple[str, ...] | None = _option(None, "columns not to use", _list)
+    extrapolate: str = _option(
+        "clip", "clip: to the range of the fit; keep: as computed", _choice("clip", "keep")
+    )
     originals: bool = _option(False, "write the original columns too", _flag)
     names: str = _option(
         "formula", "formula, or short: f001, f002, ...", _choice("formula", "short")

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 from streamfeat.errors import OptionError, RecipeError
 from streamfeat.plan.expr import Expr
 from streamfeat.plan.parse import parse
+from streamfeat.plan.primitives import call
 
 if TYPE_CHECKING:
     from streamfeat.pipeline.result import FeatureTable
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_READABLE = (1, 2)
 METADATA_KEY = "streamfeat.recipe"
 
 
@@ -41,6 +43,10 @@ class Evidence:
         R² of the feature alone, on the search blocks.
     significant
         Whether it passed at the stated false-discovery level.
+    interval
+        90 % interval of the gain.
+    block_gains
+        The gain on each block of rows that took no part.
     """
 
     gain: float
@@ -49,11 +55,16 @@ class Evidence:
     stability: float
     marginal_r2: float
     significant: bool
+    interval: tuple[float, float] | None = None
+    block_gains: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class Feature:
     """A chosen feature.
+
+    ``low`` and ``high`` are the range it had on the rows it was fitted on; values beyond are
+    clipped to it. None: there is no guard.
 
     Examples
     --------
@@ -65,6 +76,15 @@ class Feature:
     formula: str
     score: float
     evidence: Evidence | None
+    low: float | None = None
+    high: float | None = None
+
+    @cached_property
+    def guarded(self) -> Expr:
+        """The expression, clipped to its range."""
+        if self.low is None or self.high is None:
+            return self.expr
+        return call("clip", self.expr, params=(self.low, self.high))
 
     @cached_property
     def expr(self) -> Expr:
@@ -107,6 +127,30 @@ class Recipe:
     def exprs(self) -> dict[str, Expr]:
         """Expression of each feature, by column name."""
         return {feature.name: feature.expr for feature in self.features}
+
+    @property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Range of each feature that is guarded, by column name."""
+        return {
+            f.name: (f.low, f.high)
+            for f in self.features
+            if f.low is not None and f.high is not None
+        }
+
+    def shipped(self, extrapolate: str = "clip") -> dict[str, Expr]:
+        """What is computed of each feature: clipped to its range, or with "keep" as it is.
+
+        Raises
+        ------
+        OptionError
+            If ``extrapolate`` is neither.
+        """
+        if extrapolate not in ("clip", "keep"):
+            raise OptionError(
+                f"extrapolate={extrapolate!r} is unknown", hint='use "clip" or "keep"'
+            )
+        guarded = extrapolate == "clip"
+        return {f.name: f.guarded if guarded else f.expr for f in self.features}
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -158,9 +202,10 @@ class Recipe:
             if data["format"] != "streamfeat-recipe":
                 raise KeyError("format")
             version = data["format_version"]
-            if version != FORMAT_VERSION:
+            if version not in _READABLE:
                 raise RecipeError(
-                    f"the recipe has format version {version}; this version reads {FORMAT_VERSION}",
+                    f"the recipe has format version {version}; this version reads "
+                    f"{' and '.join(map(str, _READABLE))}",
                     hint="update streamfeat, or write the recipe again",
                 )
             recipe = cls._from_dict(data)
@@ -203,8 +248,12 @@ class Recipe:
         partial.replace(path)
         return path
 
-    def to_sql(self, *, dialect: str = "duckdb", relation: str = "source") -> str:
+    def to_sql(
+        self, *, dialect: str = "duckdb", relation: str = "source", extrapolate: str = "clip"
+    ) -> str:
         """One SELECT statement that computes the features from ``relation``.
+
+        ``extrapolate`` is as in ``transform``.
 
         Raises
         ------
@@ -216,14 +265,22 @@ class Recipe:
         if dialect != "duckdb":
             raise OptionError(f"dialect {dialect!r} is unknown", hint='use dialect="duckdb"')
         return select_sql(
-            self.exprs, relation=relation, keys=self.keys, group=self.group, time=self.time
+            self.shipped(extrapolate),
+            relation=relation,
+            keys=self.keys,
+            group=self.group,
+            time=self.time,
         )
 
-    def to_polars(self) -> str:
-        """Polars code: a function ``features(frame)`` of a LazyFrame."""
+    def to_polars(self, *, extrapolate: str = "clip") -> str:
+        """Polars code: a function ``features(frame)`` of a LazyFrame.
+
+        ``extrapolate`` is as in ``transform``.
+        """
         from streamfeat.evaluate.polars_code import select_code
 
-        return select_code(self.exprs, keys=self.keys, group=self.group, time=self.time)
+        features = self.shipped(extrapolate)
+        return select_code(features, keys=self.keys, group=self.group, time=self.time)
 
     def transform(
         self, source: Any, *, output: str | Path | None = None, **options: Any
@@ -237,7 +294,9 @@ class Recipe:
         output
             Where to write; None: the managed cache.
         **options
-            memory, threads, overwrite, directory, sort, spill, progress.
+            memory, threads, overwrite, directory, sort, spill, progress; extrapolate: "clip" (the
+            default) clips values to the range they had when the recipe was fitted, and the report
+            counts them; "keep" leaves them.
 
         Raises
         ------
@@ -259,6 +318,8 @@ def _feature_dict(feature: Feature) -> dict[str, Any]:
         "name": feature.name,
         "formula": feature.formula,
         "score": feature.score,
+        "low": feature.low,
+        "high": feature.high,
         "evidence": asdict(feature.evidence) if feature.evidence else None,
     }
 
@@ -269,7 +330,20 @@ def _feature(entry: dict[str, Any]) -> Feature:
         entry["name"],
         entry["formula"],
         entry["score"],
-        Evidence(**evidence) if evidence else None,
+        _evidence(evidence) if evidence else None,
+        entry.get("low"),
+        entry.get("high"),
+    )
+
+
+def _evidence(entry: dict[str, Any]) -> Evidence:
+    interval = entry.get("interval")
+    return Evidence(
+        **{
+            **entry,
+            "interval": (interval[0], interval[1]) if interval else None,
+            "block_gains": tuple(entry.get("block_gains", ())),
+        }
     )
 
 

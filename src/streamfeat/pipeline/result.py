@@ -42,8 +42,12 @@ class RunReport:
         The best that failed, and why.
     model_p_value
         Of the whole model against none, on the confirmation blocks.
-    nulls
-        Nulls per feature in the output.
+    policy
+        The selection policy whose features were taken.
+    correlation
+        Of the chosen features, on the search rows, in their order.
+    nulls, clipped
+        Nulls per feature in the output, and values clipped to the feature's range.
     peak_bytes, budget_bytes
         Resident peak of the process, and what it was allowed.
     """
@@ -74,7 +78,10 @@ class RunReport:
     model_p_value: float | None = None
     level: float | None = None
     rejected: tuple[Rejected, ...] = ()
+    policy: str | None = None
+    correlation: tuple[tuple[float, ...], ...] = ()
     nulls: Mapping[str, int] | None = None
+    clipped: Mapping[str, int] | None = None
     resumed_row: int = 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -110,6 +117,8 @@ class RunReport:
                 f"({self.budget_origin})",
             )
         )
+        if self.clipped and any(self.clipped.values()):
+            facts.append(("clipped", _clipped_text(self.clipped)))
         facts.append(("time", f"{self.seconds:.1f} s on {self.threads} threads"))
         return facts
 
@@ -134,6 +143,13 @@ class RunReport:
         passes = _bars([(n, s, f"{s:.2f} s") for n, s in self.passes])
         memory = _bars([("peak of budget", share, f"{share:.0%}")], most=1.0)
         return f"<table>{rows}</table>{memory}{passes}"
+
+
+def _clipped_text(clipped: Mapping[str, int]) -> str:
+    most = sorted(((n, name) for name, n in clipped.items() if n), key=lambda pair: -pair[0])
+    told = ", ".join(f"{name}: {n:,}" for n, name in most[:3])
+    more = f" and {len(most) - 3} more features" if len(most) > 3 else ""
+    return f"values beyond the range of the fit: {told}{more}"
 
 
 def _number(value: float | None) -> str:

@@ -21,7 +21,7 @@ VERSION = version("streamfeat")
 _SEARCH_OPTIONS = (
     "target", "time", "group", "bars", "task", "steps", "beam", "max_features", "min_features",
     "level", "policy", "control", "transformations", "windows", "include", "exclude", "names",
-    "seed",
+    "extrapolate", "seed",
 )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from streamfeat.errors import NoUsableColumnsError, RecipeError
 from streamfeat.evaluate.program import Program
 from streamfeat.evaluate.scan import Scanner
-from streamfeat.materialise.driver import output_schema, write_features
+from streamfeat.materialise.driver import Written, output_schema, write_features
 from streamfeat.materialise.writer import ROW_GROUP_ROWS, OutputWriter, check_output
 from streamfeat.memory.allocator import reserve_bytes
 from streamfeat.memory.models import AllocationPlan
@@ -319,7 +319,7 @@ def _materialise(
 ) -> FeatureTable:
     keys = _written_keys(ordered, recipe.keys, recipe.target)
     scanner = _scanner(ordered, opened.roles, session)
-    nulls, resumed = _write(recipe, keys, scanner, opened.source, session, path)
+    written, resumed = _write(recipe, keys, scanner, opened.source, session, path)
     SearchNote(path, "").remove()
     report = _report(
         session,
@@ -327,7 +327,8 @@ def _materialise(
         opened.roles,
         opened.plan,
         level=opened.settings.level,
-        nulls=nulls,
+        nulls=written.nulls,
+        clipped=written.clipped,
         resumed_row=resumed,
         **facts,
     )
@@ -341,15 +342,16 @@ def _write(
     original: Source,
     session: Session,
     path: Path,
-) -> tuple[dict[str, int], int]:
+) -> tuple[Written, int]:
     options = session.options
     exprs = dict(recipe.exprs)
+    ranges = recipe.ranges if options.extrapolate == "clip" else {}
     taken = {*keys, *exprs}
     kept = [c.name for c in original.columns if options.originals and c.name not in taken]
     columns = [*keys, *kept]
     text = recipe.to_json()
     run_key = hashlib.sha256(
-        json.dumps([original.fingerprint(), text, columns, VERSION]).encode()
+        json.dumps([original.fingerprint(), text, columns, options.extrapolate, VERSION]).encode()
     ).hexdigest()
     with OutputWriter(
         path,
@@ -362,9 +364,9 @@ def _write(
         resumed = writer.resume_row
         if resumed:
             session.announce(f"rows up to {resumed:,} were written by an earlier run")
-        nulls = write_features(scanner, exprs, columns, writer)
+        written = write_features(scanner, exprs, columns, writer, ranges=ranges)
         writer.commit()
-    return nulls, resumed
+    return written, resumed
 
 
 def _report(
@@ -412,12 +414,16 @@ def transform(
         ordered, roles = _ordered_source(
             opened, roles, plan, session, needs_order=_has_windows(recipe)
         )
-        key = hashlib.sha256((opened.fingerprint() + recipe.to_json()).encode()).hexdigest()
+        text = opened.fingerprint() + options.extrapolate + recipe.to_json()
+        key = hashlib.sha256(text.encode()).hexdigest()
         path = Path(options.output) if options.output is not None else cached_output(key)
         keys = _written_keys(ordered, (*recipe.keys, *carry), recipe.target)
         scanner = _scanner(ordered, roles, session)
-        nulls, resumed = _write(recipe, keys, scanner, opened, session, path)
-        report = _report(session, opened, roles, plan, nulls=nulls, resumed_row=resumed)
+        written, resumed = _write(recipe, keys, scanner, opened, session, path)
+        report = _report(
+            session, opened, roles, plan,
+            nulls=written.nulls, clipped=written.clipped, resumed_row=resumed,
+        )  # fmt: skip
         return FeatureTable(path, recipe, report)
 
 

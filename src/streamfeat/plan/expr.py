@@ -45,6 +45,8 @@ class Primitive:
         Rough nanoseconds for one value.
     domain
         Where a value is defined, about the arguments {0}, {1}; empty: everywhere.
+    whole_params
+        Whether the parameters count rows; else they are any finite numbers.
     looks_ahead
         True only for label primitives; they never occur in a feature.
     """
@@ -61,6 +63,7 @@ class Primitive:
     cost: float = 1.0
     looks_ahead: bool = False
     least_param: int = 1
+    whole_params: bool = True
     domain: str = ""
     source: str = field(default="", compare=False)
 

@@ -28,6 +28,9 @@ ROW_PRIMITIVES = (
     Primitive("exp2", 1, cost=8.0, domain="{0} < 1024", source="2 ** x"),
     Primitive("sin", 1, cost=12.0, source="radians"),
     Primitive("cos", 1, cost=12.0, source="radians"),
+    Primitive(
+        "clip", 1, 2, whole_params=False, source="low where x < low, high where x > high, else x"
+    ),
 )
 
 CALENDAR_PRIMITIVES = tuple(
@@ -130,14 +133,19 @@ def call(name: str, *args: Expr | str, params: tuple[Number, ...] = ()) -> Call:
             f"{name} takes {primitive.arity} expression(s) and {primitive.n_params} number(s); "
             f"got {len(args)} and {len(params)}"
         )
+    if not primitive.whole_params:
+        return Call(primitive, _nodes(args), tuple(map(float, params)))
     for value in params:
         if value != int(value) or value < primitive.least_param:
             raise ExpressionError(
                 f"{name} takes a whole number of rows, at least {primitive.least_param}; "
                 f"got {value}"
             )
-    nodes = tuple(Column(a) if isinstance(a, str) else a for a in args)
-    return Call(primitive, nodes, tuple(int(p) for p in params))
+    return Call(primitive, _nodes(args), tuple(int(p) for p in params))
+
+
+def _nodes(args: tuple[Expr | str, ...]) -> tuple[Expr, ...]:
+    return tuple(Column(a) if isinstance(a, str) else a for a in args)
 
 
 def reciprocal(x: Expr) -> Call:

@@ -31,20 +31,19 @@ from streamfeat.sources.roles import Roles
 
 LEAST_KNOWN_SHARE = 0.5
 """A term that is null in more than half of the search rows is dropped."""
-ONE_ROW_SHARE = 0.25
-"""A finalist is dropped when one row makes this share of its variance: a model on it explodes on
-the next such row. A term may go further, its products and logarithms may be tame."""
+_ONE_ROW_SHARE, _ONE_ROW_REACH = 0.06, 5.0
+"""A finalist is dropped when one row makes this share of its variance, so many deviations from the
+mean: a model on it explodes on the next such row. A term may go further, its products and
+logarithms may be tame."""
 _ALONE = 0.999
 """A term is dropped whose variance is one row's."""
 _HEAVY = 100.0
 """A term that goes so many deviations from its mean is kept in float64."""
+_TWIN_ROWS, _TWIN_DIGITS = 64, 9
+"""Terms are the same if they agree so far, standardised, on so many rows of the sample."""
 _MOST_COLUMNS = 100
 """Raw columns that always go to the final, for comparison."""
 _ROUNDS = 2
-_TWIN_ROWS, _TWIN_DIGITS = 64, 9
-"""Terms are the same if they agree so far, standardised, on so many rows of the sample."""
-_REACH = 5.0
-"""A finalist's values are clipped to so many deviations from their mean."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +70,13 @@ class Found:
     """What a search found.
 
     ``finalists`` are the expressions whose Grams were formed; ``selection`` refers to them.
+    ``ranges`` are their least and largest values on the rows that chose.
     """
 
     target: Target
     finalists: tuple[Expr, ...]
     selection: Selection
+    ranges: tuple[tuple[float, float], ...]
     n_terms: int
     n_candidates: int
     n_dropped_terms: int
@@ -149,6 +150,7 @@ def _search(
         target=labels.target,
         finalists=pool.standard.exprs,
         selection=pool.choose(settings),
+        ranges=pool.guards(),
         n_terms=len(usable),
         n_candidates=count_candidates(len(usable), settings.steps),
         n_dropped_terms=len(made) - len(usable),
@@ -189,8 +191,7 @@ def _first_of_twins(standard: Standard, costs: Sequence[int]) -> NDArray[np.intp
 
 
 def _heavy(standard: Standard) -> NDArray[np.bool_]:
-    reach = np.maximum(standard.high - standard.location, standard.location - standard.low)
-    return reach > _HEAVY * standard.scale
+    return standard.reach > _HEAVY
 
 
 def _screen(
@@ -232,9 +233,9 @@ class _Pool:
             self._scanner, f"look at the finalists of round {number}", list(self._exprs),
             self._labels,
         )  # fmt: skip
-        kept = np.flatnonzero((standard.row_share < ONE_ROW_SHARE) & (standard.known_share > 0))
-        tame = standard.subset(kept if len(kept) else np.arange(len(self._exprs)))
-        self.standard = tame.guarded(_REACH)
+        tame = (standard.row_share < _ONE_ROW_SHARE) | (standard.reach < _ONE_ROW_REACH)
+        kept = np.flatnonzero(tame & (standard.known_share > 0))
+        self.standard = standard.subset(kept if len(kept) else np.arange(len(self._exprs)))
         self.grams, self.ranges = gram_pass(
             self._scanner, f"Grams of the finalists of round {number}", self.standard, self._labels
         )
@@ -248,6 +249,10 @@ class _Pool:
         chosen = chosen_set(problem, settings.policy, ordered=ordered)
         model = fit(problem.part, chosen.columns, chosen.penalty)
         return Model(self.standard, model.coefficients(), model.intercepts)
+
+    def guards(self) -> tuple[tuple[float, float], ...]:
+        """The range of each finalist over all blocks."""
+        return tuple(zip(self.ranges.low.tolist(), self.ranges.high.tolist(), strict=True))
 
     def choose(self, settings: Settings) -> Selection:
         exprs = self.standard.exprs

@@ -7,7 +7,7 @@ This module does *not* cover: what is made of them (rounds, beam).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 
@@ -87,19 +87,11 @@ class Standard:
             np.concatenate((self.sample, other.sample)),
         )
 
-    def guarded(self, reach: float) -> Standard:
-        """With ranges of at most ``reach`` deviations about the mean, but for what has two values
-        only, which no row can carry away."""
-        far, two = reach * self.scale, self._two_valued()
-        low = np.where(two, self.low, np.maximum(self.low, self.location - far))
-        high = np.where(two, self.high, np.minimum(self.high, self.location + far))
-        return replace(self, low=low, high=high)
-
-    def _two_valued(self) -> NDArray[np.bool_]:
-        """Bhatia and Davis (2000): the variance reaches (high - mean)(mean - low) for two values
-        alone."""
-        most = (self.high - self.location) * (self.location - self.low)
-        return self.scale**2 > (1 - 1e-9) * most
+    @property
+    def reach(self) -> Array:
+        """How far the values go from the mean, in deviations."""
+        far = np.maximum(self.high - self.location, self.location - self.low)
+        return np.asarray(far / self.scale, dtype=np.float64)
 
     @cached_property
     def programs(self) -> tuple[tuple[slice, Program], ...]:
