@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -80,6 +81,33 @@ def test_every_primitive_agrees_with_the_reference(name: str, table: pa.Table, r
     for primitive in PRIMITIVES.values():
         if primitive.takes == "timestamp":
             compare(name, table, call(primitive.name, "time"))
+
+
+@pytest.mark.parametrize("name", EVALUATORS)
+@pytest.mark.parametrize("spread", [5.0, 40.0])
+@pytest.mark.parametrize("rows", [7, 20])
+def test_an_outlier_leaves_with_its_window(name: str, spread: float, rows: int) -> None:
+    """Values are right on the scale of their own window, whatever was in windows before."""
+    rng, n = np.random.default_rng(rows), 900
+    x = rng.normal(size=n) * np.exp(rng.normal(0.0, spread, n).clip(-300, 300))
+    start = datetime(2020, 1, 1)
+    table = pa.table(
+        {
+            "group": ["a"] * 650 + ["b"] * 250,
+            "time": [start + timedelta(hours=k) for k in range(n)],
+            "x": x,
+        }
+    )
+    columns = {n: table.column(n).to_pylist() for n in table.column_names}
+    for primitive in ("rolling_sum", "rolling_mean", "rolling_std", "rolling_zscore"):
+        expr = call(primitive, "x", params=(rows,))
+        expected = evaluate(expr, columns, columns["group"])
+        (got,) = EVALUATORS[name](table, [expr])
+        for i, (g, e) in enumerate(zip(got, expected, strict=True)):
+            own = float(np.abs(x[max(i - rows + 1, 0) : i + 1]).max())
+            scale = 1.0 if primitive == "rolling_zscore" else own
+            assert (g is None) == (e is None), (primitive, i)
+            assert g is None or e is None or abs(g - e) <= 1e-12 * rows * scale, (primitive, i)
 
 
 @pytest.mark.parametrize("name", EVALUATORS)

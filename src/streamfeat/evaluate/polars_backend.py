@@ -130,6 +130,29 @@ def _rolling(name: str) -> Translation:
     return translate
 
 
+class _Ones(list[float]):
+    """Weights of 1, which read as what makes them."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__([1.0] * count)
+
+    def __repr__(self) -> str:
+        return f"[1.0] * {len(self)}"
+
+
+def _rolling_sum(call: Call, args: list[Any], over: Over) -> Any:
+    """With weights each window is added up afresh; without, the kernel slides, and an outlier that
+    has left the window leaves its rounding in all that follow. A null in the window makes it null
+    by way of the maximum of zeros."""
+    x, rows = args[0], int(call.params[0])
+    total = over(x.fill_null(0.0).rolling_sum(rows, weights=_Ones(rows)))
+    return total + over((x * 0.0).rolling_max(rows))
+
+
+def _rolling_mean(call: Call, args: list[Any], over: Over) -> Any:
+    return _rolling_sum(call, args, over) / float(call.params[0])
+
+
 def _constant_window(call: Call, x: Any, over: Over) -> Any:
     rows = int(call.params[0])
     return over(x.rolling_max(rows)) == over(x.rolling_min(rows))
@@ -142,8 +165,7 @@ def _rolling_std(call: Call, args: list[Any], over: Over) -> Any:
 
 
 def _rolling_zscore(call: Call, args: list[Any], over: Over) -> Any:
-    mean = over(args[0].rolling_mean(int(call.params[0])))
-    return (args[0] - mean) / _rolling_std(call, args, over)
+    return (args[0] - _rolling_mean(call, args, over)) / _rolling_std(call, args, over)
 
 
 def _float(values: Any) -> Any:
@@ -194,8 +216,8 @@ TRANSLATIONS: dict[str, Translation] = {
     "diff": lambda c, a, o: a[0] - _lag(c, a, o),
     "pct_change": lambda c, a, o: a[0] / _lag(c, a, o) - 1.0,
     "log_return": _log_return,
-    "rolling_sum": _rolling("rolling_sum"),
-    "rolling_mean": _rolling("rolling_mean"),
+    "rolling_sum": _rolling_sum,
+    "rolling_mean": _rolling_mean,
     "rolling_min": _rolling("rolling_min"),
     "rolling_max": _rolling("rolling_max"),
     "rolling_std": _rolling_std,
