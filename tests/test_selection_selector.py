@@ -20,6 +20,7 @@ from streamfeat.selection.folds import (
 from streamfeat.selection.gram import FoldGrams
 from streamfeat.selection.linear import fit, standardise
 from streamfeat.selection.moments import Array
+from streamfeat.selection.policies import POLICIES
 from streamfeat.selection.selector import Selection, chosen_set, search_problem, select
 
 
@@ -52,6 +53,7 @@ def choose(
     max_features: int = 20,
     min_features: int = 0,
     control: str = "features",
+    policy: str = "auto",
 ) -> Selection:
     Y = np.atleast_2d(y)
     Z, names = screened(U, Y, blocks)
@@ -65,6 +67,7 @@ def choose(
         min_features=min_features,
         level=level,
         control=control,
+        policy=policy,
     )
 
 
@@ -280,3 +283,38 @@ def test_a_column_that_moves_only_later_is_left_out() -> None:
     made = choose(U, U[0] + 0.5 * rng.normal(size=4000), blocks, ordered=True)
     assert [f.name for f in made.selected] == ["u0"]
     assert {r.name: r.reason for r in made.rejected}["u1"].startswith("constant")
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_every_policy_finds_what_is_there(policy: str) -> None:
+    rng = np.random.default_rng(4)
+    U = rng.normal(size=(10, 3000))
+    y = U[0] * U[1] + 0.7 * U[2] - 0.5 * U[3] + rng.normal(size=3000)
+    made = choose(U, y, hashed(3000), policy=policy, control="features")
+    assert {"u0 * u1", "u2", "u3"} <= {f.name for f in made.selected}
+    assert made.policy in ({"lasso", "forward"} if policy == "auto" else {policy})
+    assert made.score == pytest.approx(1.74 / 2.74, abs=0.05)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_law_no_policy_makes_features_of_noise(policy: str) -> None:
+    """Honesty: whatever proposes the features, the share of noise tables with any is the level."""
+    level, n_tables, hits = 0.2, 25, 0
+    for seed in range(n_tables):
+        rng = np.random.default_rng(seed)
+        made = choose(rng.normal(size=(10, 500)), rng.normal(size=500), hashed(500, seed=seed),
+                      level=level, policy=policy, control="model")  # fmt: skip
+        hits += bool(made.selected)
+    assert hits <= level * n_tables + 3 * np.sqrt(n_tables * level * (1 - level))
+
+
+def test_collinear_columns_are_not_taken_together() -> None:
+    rng = np.random.default_rng(8)
+    U = rng.normal(size=(4, 4000))
+    U[1] = U[0] + 0.08 * rng.normal(size=4000)
+    y = 5 * (U[0] - U[1]) + U[2] + 0.2 * rng.normal(size=4000)
+    for policy in POLICIES:
+        names = {
+            f.name for f in choose(U, y, hashed(4000), policy=policy, control="model").selected
+        }
+        assert not {"u0", "u1"} <= names and "u2" in names

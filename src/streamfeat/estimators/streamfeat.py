@@ -29,7 +29,7 @@ class StreamFeat:
     Parameters
     ----------
     target, time, group, task, memory, steps, beam, max_features, min_features, level, \
-transformations, windows, include, exclude, seed, threads, progress
+policy, control, transformations, windows, include, exclude, seed, threads, progress
         As in ``streamfeat.fit_transform``.
 
     Attributes
@@ -68,6 +68,8 @@ transformations, windows, include, exclude, seed, threads, progress
         max_features: int = 50,
         min_features: int = 0,
         level: float = 0.05,
+        policy: str = "auto",
+        control: str = "model",
         transformations: tuple[str, ...] = ("1/", "exp", "log", "abs", "sqrt", "^2", "^3"),
         windows: tuple[int, ...] = (5, 10, 20, 60),
         include: tuple[str, ...] | None = None,
@@ -86,6 +88,8 @@ transformations, windows, include, exclude, seed, threads, progress
         self.max_features = max_features
         self.min_features = min_features
         self.level = level
+        self.policy = policy
+        self.control = control
         self.transformations = transformations
         self.windows = windows
         self.include = include

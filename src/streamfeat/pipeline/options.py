@@ -18,11 +18,11 @@ from typing import Any
 
 from streamfeat.errors import OptionError
 from streamfeat.memory.models import parse_bytes
+from streamfeat.selection.policies import POLICIES
 
 TRANSFORMATION_NAMES = (
     "1/", "exp", "log", "abs", "sqrt", "^2", "^3", "1+", "1-", "sin", "cos", "exp-", "2^",
 )  # fmt: skip
-POLICY_NAMES = ("auto", "lasso", "elastic_net", "forward", "subset", "stability", "probes")
 PREFIX = "STREAMFEAT_"
 BAR_ROLES = ("open", "high", "low", "close", "volume")
 
@@ -155,7 +155,7 @@ class Options:
     min_features: int = _option(0, "features at least, marked if not significant", _whole(0))
     level: float = _option(0.05, "false-discovery level", _share)
     policy: str = _option(
-        "auto", "how features are chosen: " + ", ".join(POLICY_NAMES), _choice(*POLICY_NAMES)
+        "auto", "how features are chosen: " + ", ".join(POLICIES), _choice(*POLICIES)
     )
     control: str = _option(
         "model",

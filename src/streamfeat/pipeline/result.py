@@ -132,7 +132,8 @@ class RunReport:
         text = f"out-of-sample R² {self.score:.4f} (90 %: {low:.4f} to {high:.4f})"
         if self.baseline_score is not None:
             text += f"; raw columns alone {self.baseline_score:.4f}"
-        return text + f"; on {self.n_rows_final:,} rows that chose nothing"
+        n_rows = self.n_rows_confirm + self.n_rows_final
+        return text + f"; on {n_rows:,} rows the tested models never saw"
 
     def _repr_html_(self) -> str:
         rows = "".join(
