@@ -92,3 +92,16 @@ def test_recipes_of_the_first_version_are_read() -> None:
     assert [f.low for f in old.features] == [None] * 3
     assert old.exprs == recipe().exprs
     assert Recipe.from_json(recipe().to_json()) == recipe()
+
+
+def test_a_column_that_is_the_target_is_called_leakage(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frame = pl.DataFrame(rng.normal(size=(3000, 3)), schema=["a", "b", "c"])
+    frame = frame.with_columns(y=pl.col("a") * pl.col("b") + pl.col("c"))
+    told = {}
+    for name, extra in (("leaky", 5.0 - 2.0 * pl.col("y")), ("noisy", pl.col("y") * 0 + 1)):
+        table = sf.fit_transform(frame.with_columns(copied=extra), target="y", progress=False,
+                                 output=tmp_path / f"{name}.parquet")  # fmt: skip
+        told[name] = (table.report.leaks, str(table.report))
+    assert told["leaky"][0] == ("copied",) and "copied equals the target" in told["leaky"][1]
+    assert told["noisy"][0] == () and "leakage" not in told["noisy"][1]

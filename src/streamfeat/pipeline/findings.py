@@ -14,6 +14,9 @@ from streamfeat.selection.selector import Selection
 from streamfeat.sources.roles import Roles
 from streamfeat.sources.source import Source
 
+_LEAKING_R2 = 1 - 1e-6
+"""A feature that alone explains so much of the target is the target in another dress."""
+
 
 def recipe_of(
     found: Found, source: Source, roles: Roles, *, level: float, short: bool = False
@@ -82,6 +85,7 @@ def facts_of(found: Found) -> dict[str, Any]:
         "baseline_score": _float(selection.baseline_score),
         "model_p_value": _float(selection.model_p_value),
         "policy": selection.policy,
+        "leaks": [f.name for f in selection.selected if f.marginal_r2 > _LEAKING_R2],
         "correlation": selection.correlation,
         "rejected": [
             {"formula": r.name, "reason": r.reason, "gain": float(r.gain)}

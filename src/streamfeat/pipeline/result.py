@@ -44,6 +44,8 @@ class RunReport:
         Of the whole model against none, on the confirmation blocks.
     policy
         The selection policy whose features were taken.
+    leaks
+        Features that equal the target up to location and scale.
     correlation
         Of the chosen features, on the search rows, in their order.
     nulls, clipped
@@ -79,6 +81,7 @@ class RunReport:
     level: float | None = None
     rejected: tuple[Rejected, ...] = ()
     policy: str | None = None
+    leaks: tuple[str, ...] = ()
     correlation: tuple[tuple[float, ...], ...] = ()
     nulls: Mapping[str, int] | None = None
     clipped: Mapping[str, int] | None = None
@@ -117,6 +120,10 @@ class RunReport:
                 f"({self.budget_origin})",
             )
         )
+        if self.leaks:
+            named = ", ".join(self.leaks)
+            text = f"{named} equals the target up to location and scale; `exclude` its columns"
+            facts.append(("leakage", f"{text} unless they are known in time"))
         if self.clipped and any(self.clipped.values()):
             facts.append(("clipped", _clipped_text(self.clipped)))
         facts.append(("time", f"{self.seconds:.1f} s on {self.threads} threads"))

@@ -373,6 +373,9 @@ def _report(
     session: Session, source: Source, roles: Roles, plan: AllocationPlan, **facts: Any
 ) -> RunReport:
     rejected = tuple(Rejected(**entry) for entry in facts.pop("rejected", ()))
+    facts["leaks"] = tuple(facts.get("leaks", ()))
+    if facts["leaks"]:
+        session.announce(f"leakage? {', '.join(facts['leaks'])} equals the target")
     return RunReport(
         source=source.name,
         roles=roles.announce(),
